@@ -1,0 +1,420 @@
+/* m40llm.h - run GGUF language models on a Tesla M40 (or a CPU) from C.
+ *
+ * The order of use:
+ *
+ *     m40llm_file_open      a GGUF file: metadata, tensors, no device needed
+ *     m40llm_device_open    the CPU, or a CUDA card
+ *     m40llm_model_open     the file's weights on the device
+ *     m40llm_engine_open    a KV cache and the forward pass over it
+ *     m40llm_tokenizer_open text to ids and back
+ *     m40llm_submit, m40llm_wait   one request; its tokens arrive through a callback
+ *
+ * and *_close in the reverse order. An object refers to the ones it was opened from: close it before them.
+ *
+ * Conventions, unless a function says otherwise:
+ *  - Fallible functions return a status and fill *err (which may be NULL) with the reason: one line, no newline at its end.
+ *  - On failure no object is created: *out is NULL and there is nothing to close.
+ *  - *_close takes the address of the pointer, accepts NULL and a pointer to NULL, and sets the pointer to NULL.
+ *  - Strings are UTF-8 and NUL-terminated where no length stands beside them. Pointers returned into an object live as
+ *    long as the object.
+ *  - Structs that may grow start with struct_size; set it with the *_INIT macro, which also sets the defaults.
+ *  - One object belongs to one thread at a time; different objects may be used by different threads. Exceptions say so.
+ *  - The library does not print, exit or read environment variables.
+ */
+#ifndef M40LLM_H
+#define M40LLM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define M40LLM_API __attribute__((visibility("default")))
+#else
+#define M40LLM_API
+#endif
+
+#define M40LLM_VERSION "0.1.0"
+
+/* The version of the library that is linked, e.g. "0.1.0". */
+M40LLM_API const char *m40llm_version(void);
+
+/* ---- status ------------------------------------------------------------------------------------------------------ */
+
+/* number, name, text. Numbers are never reused; gaps are left per area. */
+#define M40LLM_STATUS_MAP(X)                                                                                           \
+    X(0, OK, "ok")                                                                                                     \
+    X(1, INVALID_ARGUMENT, "invalid argument")                                                                         \
+    X(2, NO_MEMORY, "out of host memory")                                                                              \
+    X(3, IO, "input/output error")                                                                                     \
+    X(4, CANCELLED, "cancelled")                                                                                       \
+    X(5, UNSUPPORTED, "not supported")                                                                                 \
+    X(6, BUFFER_TOO_SMALL, "buffer too small")                                                                         \
+    X(7, NOT_FOUND, "not found")                                                                                       \
+    X(20, BAD_FILE, "malformed file")                                                                                  \
+    X(21, BAD_MODEL, "not a usable model")                                                                             \
+    X(22, NO_TOKENIZER, "no usable tokenizer")                                                                         \
+    X(40, NO_DEVICE, "no such device")                                                                                 \
+    X(41, DRIVER, "driver error")                                                                                      \
+    X(42, DRIVER_TOO_OLD, "driver too old")                                                                            \
+    X(43, OUT_OF_DEVICE_MEMORY, "out of device memory")                                                                \
+    X(60, CONTEXT_FULL, "context is full")                                                                             \
+    X(61, QUEUE_FULL, "no room for another request")
+
+typedef enum m40llm_status {
+#define M40LLM_STATUS_ENUM(number, name, text) M40LLM_##name = number,
+    M40LLM_STATUS_MAP(M40LLM_STATUS_ENUM)
+#undef M40LLM_STATUS_ENUM
+} m40llm_status;
+
+typedef struct m40llm_error {
+    m40llm_status code;
+    char text[256]; /* one line, names the thing at fault */
+} m40llm_error;
+
+/* The text of a status, e.g. "malformed file"; "unknown status" for any other number. */
+M40LLM_API const char *m40llm_status_text(m40llm_status status);
+
+/* ---- logging ----------------------------------------------------------------------------------------------------- */
+
+typedef enum m40llm_log_level {
+    M40LLM_LOG_ERROR,
+    M40LLM_LOG_WARN,
+    M40LLM_LOG_INFO,
+    M40LLM_LOG_DEBUG,
+    M40LLM_LOG_TRACE,
+} m40llm_log_level;
+
+/* Where the log goes: write() gets one line without newline, on the calling thread; NULL: nowhere. Lines above `level` are not made. */
+typedef struct m40llm_logger {
+    void (*write)(void *user, m40llm_log_level level, const char *line);
+    void *user;
+    m40llm_log_level level;
+} m40llm_logger;
+
+/* Progress of a long call: `done` of `total` units (bytes or tokens). Return non-zero to cancel: the call then ends with CANCELLED. */
+typedef int (*m40llm_progress_fn)(void *user, uint64_t done, uint64_t total);
+
+/* ---- files ------------------------------------------------------------------------------------------------------- */
+
+typedef struct m40llm_file m40llm_file;
+
+typedef enum m40llm_value_type { /* GGUF's numbers */
+    M40LLM_VALUE_U8,
+    M40LLM_VALUE_I8,
+    M40LLM_VALUE_U16,
+    M40LLM_VALUE_I16,
+    M40LLM_VALUE_U32,
+    M40LLM_VALUE_I32,
+    M40LLM_VALUE_F32,
+    M40LLM_VALUE_BOOL,
+    M40LLM_VALUE_STRING,
+    M40LLM_VALUE_ARRAY,
+    M40LLM_VALUE_U64,
+    M40LLM_VALUE_I64,
+    M40LLM_VALUE_F64,
+} m40llm_value_type;
+
+typedef struct m40llm_metadata {
+    const char *key;
+    m40llm_value_type type;
+    m40llm_value_type element_type; /* of an array; otherwise equal to type */
+    uint64_t n_elements;            /* of an array; otherwise 1 */
+} m40llm_metadata;
+
+typedef struct m40llm_tensor_info {
+    const char *name;
+    const char *type_name; /* "f16", "q4_k", ... */
+    uint32_t type;         /* ggml's number */
+    uint32_t n_dims;
+    uint64_t dims[4]; /* fastest first, as GGUF writes them; 1 beyond n_dims */
+    uint64_t n_elements;
+    uint64_t size_bytes;
+    int is_readable; /* 0: a known type that this version cannot dequantise */
+} m40llm_tensor_info;
+
+/* Maps a GGUF file (v2 or v3, little-endian). A name ending in -00001-of-0000N.gguf opens all N parts as one.
+ * Nothing in the file is trusted: every count, length and offset is checked before use.
+ * IO: cannot be opened or mapped. BAD_FILE: what is wrong and where. */
+M40LLM_API m40llm_status m40llm_file_open(m40llm_file **out, const char *path, m40llm_error *err);
+M40LLM_API void m40llm_file_close(m40llm_file **file);
+
+/* GGUF version, total bytes on disk, number of parts. */
+M40LLM_API uint32_t m40llm_file_version(const m40llm_file *file);
+M40LLM_API uint64_t m40llm_file_size_bytes(const m40llm_file *file);
+M40LLM_API uint32_t m40llm_file_n_parts(const m40llm_file *file);
+
+M40LLM_API size_t m40llm_file_n_metadata(const m40llm_file *file);
+/* i < n_metadata, in file order. */
+M40LLM_API m40llm_status m40llm_file_metadata(const m40llm_file *file, size_t i, m40llm_metadata *out);
+/* Writes entry i as text: a number, a string as it is, an array as [a, b, ...] cut after max_elements. Always NUL-terminates
+ * when capacity > 0; returns the bytes the whole text needs, without the NUL (as snprintf does). */
+M40LLM_API size_t m40llm_file_metadata_text(const m40llm_file *file, size_t i, size_t max_elements, char *buffer, size_t capacity);
+/* Typed look-ups by key. NOT_FOUND: no such key; INVALID_ARGUMENT: it is of another kind. Integers of every width convert. */
+M40LLM_API m40llm_status m40llm_file_get_u64(const m40llm_file *file, const char *key, uint64_t *out);
+M40LLM_API m40llm_status m40llm_file_get_f64(const m40llm_file *file, const char *key, double *out);
+/* The string is not NUL-terminated; it may hold any bytes. */
+M40LLM_API m40llm_status m40llm_file_get_string(const m40llm_file *file, const char *key, const char **out, size_t *out_bytes);
+
+M40LLM_API size_t m40llm_file_n_tensors(const m40llm_file *file);
+M40LLM_API m40llm_status m40llm_file_tensor(const m40llm_file *file, size_t i, m40llm_tensor_info *out);
+M40LLM_API m40llm_status m40llm_file_find_tensor(const m40llm_file *file, const char *name, size_t *out_index);
+/* Rows [first_row, first_row + n_rows) of tensor i as float32: n_rows * dims[0] values. A row is dims[0] elements; a tensor has
+ * n_elements / dims[0] of them. UNSUPPORTED: the type cannot be dequantised. */
+M40LLM_API m40llm_status m40llm_file_dequantize(const m40llm_file *file, size_t i, uint64_t first_row, uint64_t n_rows, float *out,
+                                                m40llm_error *err);
+
+/* ---- writing files ----------------------------------------------------------------------------------------------- */
+
+typedef struct m40llm_writer m40llm_writer;
+
+/* Writes a GGUF v3 file: open, then all metadata, then all tensors, then their data in the same order, then finish.
+ * Close without finish removes the file. */
+M40LLM_API m40llm_status m40llm_writer_open(m40llm_writer **out, const char *path, m40llm_error *err);
+M40LLM_API m40llm_status m40llm_writer_set_u32(m40llm_writer *w, const char *key, uint32_t value, m40llm_error *err);
+M40LLM_API m40llm_status m40llm_writer_set_i32(m40llm_writer *w, const char *key, int32_t value, m40llm_error *err);
+M40LLM_API m40llm_status m40llm_writer_set_u64(m40llm_writer *w, const char *key, uint64_t value, m40llm_error *err);
+M40LLM_API m40llm_status m40llm_writer_set_f32(m40llm_writer *w, const char *key, float value, m40llm_error *err);
+M40LLM_API m40llm_status m40llm_writer_set_bool(m40llm_writer *w, const char *key, int value, m40llm_error *err);
+M40LLM_API m40llm_status m40llm_writer_set_string(m40llm_writer *w, const char *key, const char *value, m40llm_error *err);
+M40LLM_API m40llm_status m40llm_writer_set_i32_array(m40llm_writer *w, const char *key, const int32_t *values, size_t n, m40llm_error *err);
+M40LLM_API m40llm_status m40llm_writer_set_f32_array(m40llm_writer *w, const char *key, const float *values, size_t n, m40llm_error *err);
+M40LLM_API m40llm_status m40llm_writer_set_string_array(m40llm_writer *w, const char *key, const char *const *values, size_t n,
+                                                        m40llm_error *err);
+/* type: ggml's number. dims: fastest first. The tensor's size follows from both. */
+M40LLM_API m40llm_status m40llm_writer_add_tensor(m40llm_writer *w, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *dims,
+                                                  m40llm_error *err);
+/* The next size_bytes of tensor data, in the order the tensors were added; padding between tensors is made here. A piece may not
+ * cross a tensor's end. */
+M40LLM_API m40llm_status m40llm_writer_data(m40llm_writer *w, const void *data, size_t size_bytes, m40llm_error *err);
+/* Checks that all data has come, and flushes. */
+M40LLM_API m40llm_status m40llm_writer_finish(m40llm_writer *w, m40llm_error *err);
+M40LLM_API void m40llm_writer_close(m40llm_writer **w);
+
+/* Writes a deterministic random model. shape: "tiny", "1b" (Llama-3.2-1B's dimensions), "8b" (Llama-3-8B's), "14b" (Qwen2.5-14B's);
+ * m40llm_synth_shapes() lists them, separated by spaces. type: the matrices' type, e.g. "q4_k". The same arguments give the same bytes
+ * on any machine. Weights are random blocks with scales that keep activations finite, not quantised floats. */
+M40LLM_API m40llm_status m40llm_synth_write(const char *shape, const char *type, const char *path, m40llm_progress_fn progress, void *user,
+                                            m40llm_error *err);
+M40LLM_API const char *m40llm_synth_shapes(void);
+
+/* ---- tokenizer --------------------------------------------------------------------------------------------------- */
+
+typedef struct m40llm_tokenizer m40llm_tokenizer;
+
+enum {
+    M40LLM_TOKENIZE_ADD_BOS = 1,   /* add BOS (and EOS) where the model's metadata asks for it */
+    M40LLM_TOKENIZE_SPECIAL = 2,   /* text of control tokens becomes those tokens; otherwise it is ordinary text */
+    M40LLM_DETOKENIZE_SPECIAL = 4, /* control tokens are written out; otherwise they give no text */
+};
+
+/* From a file's tokenizer metadata; needs no weights. NO_TOKENIZER: there is none, or its kind is unknown (the text names it). The file may be closed
+ * afterwards. */
+M40LLM_API m40llm_status m40llm_tokenizer_open(m40llm_tokenizer **out, const m40llm_file *file, m40llm_error *err);
+M40LLM_API void m40llm_tokenizer_close(m40llm_tokenizer **tokenizer);
+
+M40LLM_API size_t m40llm_tokenizer_n_vocab(const m40llm_tokenizer *tokenizer);
+/* -1: the model has none. */
+M40LLM_API int32_t m40llm_tokenizer_bos(const m40llm_tokenizer *tokenizer);
+M40LLM_API int32_t m40llm_tokenizer_eos(const m40llm_tokenizer *tokenizer);
+/* Whether the token ends an answer (EOS, EOT, EOM and their likes). */
+M40LLM_API int m40llm_tokenizer_is_end(const m40llm_tokenizer *tokenizer, int32_t id);
+
+/* Ids of `text` (any bytes; invalid UTF-8 is taken byte for byte). Writes at most `capacity` ids; *n_out is the number there are.
+ * BUFFER_TOO_SMALL: *n_out > capacity, nothing else is wrong. n_bytes + 8 ids always suffice. Thread-safe. */
+M40LLM_API m40llm_status m40llm_tokenize(const m40llm_tokenizer *tokenizer, const char *text, size_t n_bytes, unsigned flags, int32_t *ids,
+                                         size_t capacity, size_t *n_out, m40llm_error *err);
+/* Text of `ids`, not NUL-terminated. INVALID_ARGUMENT: an id outside the vocabulary. BUFFER_TOO_SMALL as above. Thread-safe. */
+M40LLM_API m40llm_status m40llm_detokenize(const m40llm_tokenizer *tokenizer, const int32_t *ids, size_t n_ids, unsigned flags, char *text,
+                                           size_t capacity, size_t *n_bytes_out, m40llm_error *err);
+
+/* Detokenising piece by piece: text that ends inside a UTF-8 sequence is held back until the rest has come. Bytes that can no longer become UTF-8 are
+ * given out as U+FFFD. */
+typedef struct m40llm_stream m40llm_stream;
+M40LLM_API m40llm_status m40llm_stream_open(m40llm_stream **out, const m40llm_tokenizer *tokenizer, unsigned flags, m40llm_error *err);
+/* The text that id adds: *text is valid until the next call, NUL-terminated, *n_bytes long (may be 0). */
+M40LLM_API m40llm_status m40llm_stream_push(m40llm_stream *stream, int32_t id, const char **text, size_t *n_bytes, m40llm_error *err);
+/* What is still held back, as U+FFFD. */
+M40LLM_API m40llm_status m40llm_stream_flush(m40llm_stream *stream, const char **text, size_t *n_bytes, m40llm_error *err);
+M40LLM_API void m40llm_stream_close(m40llm_stream **stream);
+
+/* ---- devices ----------------------------------------------------------------------------------------------------- */
+
+typedef struct m40llm_device m40llm_device;
+
+typedef enum m40llm_cpu_level { M40LLM_CPU_AUTO, M40LLM_CPU_SCALAR, M40LLM_CPU_AVX2 } m40llm_cpu_level;
+
+typedef struct m40llm_device_options {
+    size_t struct_size;
+    const char *spec;           /* "auto" (also NULL), "cpu", "cuda" (the best card), "cuda:N" */
+    const char *cuda_library;   /* the driver to open; NULL: libcuda.so.1 */
+    int require_sm52;           /* refuse every card that is not of compute capability 5.2 */
+    int n_threads;              /* of the CPU backend; 0: one a core */
+    m40llm_cpu_level cpu_level; /* highest instruction set that the CPU backend may use */
+    m40llm_logger logger;
+} m40llm_device_options;
+#define M40LLM_DEVICE_OPTIONS_INIT {.struct_size = sizeof(m40llm_device_options)}
+
+typedef struct m40llm_device_info {
+    char spec[16]; /* "cpu", "cuda:0": what names it in m40llm_device_options */
+    char name[96]; /* "Tesla M40 24GB", "AMD EPYC ..." */
+    int cc_major, cc_minor;
+    uint64_t memory_total_bytes, memory_free_bytes; /* 0: not known */
+    char driver[32];                                /* "12.4"; empty for the CPU */
+    char code[48];                                  /* "SASS sm_52", "PTX compute_52", "AVX2", "scalar"; empty until opened */
+    char why[128];                                  /* why this device was or would be chosen, or why it cannot be */
+} m40llm_device_info;
+
+/* All devices, best first for "auto"; at most `capacity` are written, *n_out counts all (the CPU is always one, and last).
+ * *cuda_reason (256 bytes, may be NULL) says why there is no CUDA device, or is empty. */
+M40LLM_API m40llm_status m40llm_device_list(const m40llm_device_options *options, m40llm_device_info *out, size_t capacity, size_t *n_out,
+                                            char *cuda_reason, m40llm_error *err);
+/* Opens the device that options->spec names. "auto" takes the best CUDA card and falls to the CPU with a warning in the log. NO_DEVICE, DRIVER,
+ * DRIVER_TOO_OLD. */
+M40LLM_API m40llm_status m40llm_device_open(m40llm_device **out, const m40llm_device_options *options, m40llm_error *err);
+M40LLM_API void m40llm_device_get_info(const m40llm_device *device, m40llm_device_info *out);
+/* Measures how fast the device reads its own memory (bytes a second, best of several runs over a buffer larger than its caches). Takes about a second. */
+M40LLM_API m40llm_status m40llm_device_measure_bandwidth(m40llm_device *device, double *out_bytes_per_s, m40llm_error *err);
+M40LLM_API void m40llm_device_close(m40llm_device **device);
+
+/* ---- models ------------------------------------------------------------------------------------------------------ */
+
+typedef struct m40llm_model m40llm_model;
+
+typedef enum m40llm_kv_type { M40LLM_KV_F16, M40LLM_KV_F32 } m40llm_kv_type;
+
+typedef struct m40llm_model_info {
+    char architecture[32];
+    char name[96];
+    uint32_t n_layers, n_heads, n_kv_heads, head_dim, n_embd, n_ff, n_vocab;
+    uint32_t n_ctx_train; /* the context length that the file names */
+    uint64_t n_parameters;
+    uint64_t weight_bytes;           /* of all tensors the model uses, as stored in the file */
+    uint64_t weight_bytes_per_token; /* of those, what decoding one token reads */
+    uint64_t kv_bytes_per_token;     /* of KV cache, for the kv_type asked */
+} m40llm_model_info;
+
+/* Reads and validates a file's hyper-parameters and tensor list without loading anything. BAD_MODEL or UNSUPPORTED say what is wrong. */
+M40LLM_API m40llm_status m40llm_file_model_info(const m40llm_file *file, m40llm_kv_type kv_type, m40llm_model_info *out, m40llm_error *err);
+/* Device memory that the model takes with a context of n_ctx tokens: weights, KV cache, and everything else. */
+M40LLM_API m40llm_status m40llm_file_memory_needed(const m40llm_file *file, uint32_t n_ctx, m40llm_kv_type kv_type, uint32_t n_chunk,
+                                                   uint64_t *weight_bytes, uint64_t *kv_bytes, uint64_t *other_bytes, m40llm_error *err);
+
+typedef struct m40llm_model_options {
+    size_t struct_size;
+    m40llm_progress_fn progress; /* in bytes; may be NULL */
+    void *user;
+} m40llm_model_options;
+#define M40LLM_MODEL_OPTIONS_INIT {.struct_size = sizeof(m40llm_model_options)}
+
+/* Loads the file's weights onto the device. The file and the device must outlive the model. OUT_OF_DEVICE_MEMORY says how much was needed and what there is. */
+M40LLM_API m40llm_status m40llm_model_open(m40llm_model **out, const m40llm_file *file, m40llm_device *device,
+                                           const m40llm_model_options *options, m40llm_error *err);
+M40LLM_API void m40llm_model_get_info(const m40llm_model *model, m40llm_model_info *out);
+M40LLM_API void m40llm_model_close(m40llm_model **model);
+
+/* ---- engine ------------------------------------------------------------------------------------------------------ */
+
+typedef struct m40llm_engine m40llm_engine;
+
+typedef struct m40llm_engine_options {
+    size_t struct_size;
+    uint32_t n_ctx;       /* tokens of context a request may use; 0: the least of the model's, what fits, and 8192 */
+    uint32_t n_chunk;     /* most prompt tokens in one step; 0: 512 */
+    uint32_t n_sequences; /* most requests that run at once; 0: 1 */
+    m40llm_kv_type kv_type;
+} m40llm_engine_options;
+#define M40LLM_ENGINE_OPTIONS_INIT {.struct_size = sizeof(m40llm_engine_options)}
+
+typedef struct m40llm_engine_info {
+    uint32_t n_ctx, n_chunk, n_sequences;
+    char n_ctx_why[96]; /* what set n_ctx: "asked for", "the model's", "the default", "what fits in memory" */
+    uint64_t weight_bytes, kv_bytes, other_bytes; /* device memory taken */
+} m40llm_engine_info;
+
+M40LLM_API m40llm_status m40llm_engine_open(m40llm_engine **out, m40llm_model *model, const m40llm_engine_options *options, m40llm_error *err);
+M40LLM_API void m40llm_engine_get_info(const m40llm_engine *engine, m40llm_engine_info *out);
+M40LLM_API void m40llm_engine_close(m40llm_engine **engine);
+
+typedef struct m40llm_logit_bias {
+    int32_t id;
+    float bias; /* added to the token's logit; -INFINITY forbids it */
+} m40llm_logit_bias;
+
+/* How the next token is chosen. The stages, in this order: logit bias; repetition penalty (over the last penalty_last_n tokens of prompt and answer: a
+ * positive logit is divided by it, a negative one multiplied), frequency penalty (times the count) and presence penalty, subtracted; with temperature 0 the
+ * highest logit wins (ties: the lower id); otherwise candidates are ordered by (logit descending, id ascending), divided by the temperature, cut to top_k,
+ * to the fewest whose probabilities sum to top_p or more, and to those of at least min_p times the best one's probability; then one is drawn. */
+typedef struct m40llm_sampling {
+    size_t struct_size;
+    float temperature;       /* 0: greedy */
+    uint32_t top_k;          /* 0: off */
+    float top_p;             /* 1: off */
+    float min_p;             /* 0: off */
+    float repeat_penalty;    /* 1: off */
+    float frequency_penalty; /* 0: off */
+    float presence_penalty;  /* 0: off */
+    uint32_t penalty_last_n;
+    uint64_t seed; /* the draw for the token at position p of choice 0 depends on (seed, 0, p) alone */
+    const m40llm_logit_bias *bias;
+    size_t n_bias;
+} m40llm_sampling;
+#define M40LLM_SAMPLING_INIT                                                                                           \
+    {.struct_size = sizeof(m40llm_sampling), .top_p = 1.0f, .repeat_penalty = 1.0f, .penalty_last_n = 64}
+
+typedef enum m40llm_finish {
+    M40LLM_FINISH_NONE,   /* still running */
+    M40LLM_FINISH_STOP,   /* an end token */
+    M40LLM_FINISH_LENGTH, /* n_max_tokens reached, or the context is full */
+    M40LLM_FINISH_CANCELLED,
+    M40LLM_FINISH_ERROR,
+} m40llm_finish;
+
+typedef struct m40llm_request_options {
+    size_t struct_size;
+    m40llm_sampling sampling;
+    uint32_t n_max_tokens; /* tokens to generate; 0: only the prompt is evaluated */
+    int ignore_end;        /* go on past end tokens */
+    int all_logits;        /* on_logits also for every prompt token but the last */
+    /* Called on the thread that runs the engine; they may call m40llm_cancel() and nothing else of the engine. Each may be NULL. */
+    void (*on_token)(void *user, int32_t id, uint32_t pos);
+    /* Logits after the token at position pos: n_vocab floats, valid during the call. Asked for after the last prompt token and every generated one that is
+     * followed by another (greedy or not), and, with all_logits, after every prompt token. */
+    void (*on_logits)(void *user, uint32_t pos, const float *logits, size_t n_vocab);
+    void (*on_prefill)(void *user, uint32_t n_done, uint32_t n_prompt);
+    void *user;
+} m40llm_request_options;
+#define M40LLM_REQUEST_OPTIONS_INIT                                                                                    \
+    {.struct_size = sizeof(m40llm_request_options), .sampling = M40LLM_SAMPLING_INIT}
+
+typedef struct m40llm_result {
+    m40llm_finish finish;
+    uint32_t n_prompt, n_generated;
+    uint64_t prefill_ns; /* from the first prompt token's step to the first generated token */
+    uint64_t decode_ns;  /* from there to the last token: n_generated - 1 steps */
+} m40llm_result;
+
+/* Queues one request and returns. prompt: n_prompt >= 1 ids, each < n_vocab; copied, as are the options.
+ * On OK *out_id names the request (never 0). INVALID_ARGUMENT, CONTEXT_FULL (the prompt does not fit; the text says by how much), QUEUE_FULL. */
+M40LLM_API m40llm_status m40llm_submit(m40llm_engine *engine, const int32_t *prompt, size_t n_prompt, const m40llm_request_options *options,
+                                       uint64_t *out_id, m40llm_error *err);
+/* Runs until the request has ended, fills *result (may be NULL) and forgets the request. All other requests move on meanwhile. A request that was cancelled ends
+ * with OK and FINISH_CANCELLED. */
+M40LLM_API m40llm_status m40llm_wait(m40llm_engine *engine, uint64_t id, m40llm_result *result, m40llm_error *err);
+/* Ends the request at its next step. Any thread, and from a signal handler. Unknown ids are ignored. */
+M40LLM_API void m40llm_cancel(m40llm_engine *engine, uint64_t id);
+
+typedef struct m40llm_stats {
+    uint64_t n_steps, n_prompt_tokens, n_generated_tokens, n_requests;
+    uint64_t step_ns;     /* host time of all steps */
+    uint64_t n_pages, n_pages_used, n_pages_used_max;
+} m40llm_stats;
+M40LLM_API void m40llm_engine_get_stats(const m40llm_engine *engine, m40llm_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,32 @@
+# libm40llm.a, libm40llm.so: everything under src/ but the command line and the emulated driver.
+
+LIB_DIRS := base tensor gguf tokenizer backend backend/cpu backend/cuda model engine api
+LIB_SRCS := $(sort $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c)))
+LIB_OBJS := $(LIB_SRCS:%.c=$(BUILD)/obj/%.o)
+LIB_LIBS := $(shell pkg-config --libs $(PKGS)) -lm -ldl -lpthread
+LIB_A := $(BUILD)/libm40llm.a
+LIB_SO := $(BUILD)/libm40llm.so.0
+
+.PHONY: all lib
+all: lib
+
+lib: $(LIB_A) $(LIB_SO)
+
+# Everything but the CPU variants is plain x86-64.
+$(BUILD)/obj/src/backend/cpu/%_avx2.o: ARCH := -mavx2 -mfma -mf16c
+$(BUILD)/obj/src/backend/cpu/%.o: ALL_CFLAGS += $(OPENMP)
+$(BUILD)/obj/src/tokenizer/%.o: ALL_CFLAGS += $(shell pkg-config --cflags $(PKGS))
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ARCH) -c -o $@ $<
+
+$(LIB_A): $(LIB_OBJS) $(KERNEL_OBJS)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(LIB_SO): $(LIB_OBJS) $(KERNEL_OBJS)
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(notdir $@) -o $@ $^ $(OPENMP) $(LIB_LIBS)
+	ln -sf $(notdir $@) $(BUILD)/libm40llm.so
+
+-include $(LIB_OBJS:.o=.d)

@@ -1,0 +1,18 @@
+# Tests. tests/unit/test_X.c and tests/golden/test_X.c each make one program, linked with the static library, cmocka, and tests/harness/*.c.
+
+HARNESS_SRCS := $(wildcard tests/harness/*.c)
+HARNESS_OBJS := $(HARNESS_SRCS:%.c=$(BUILD)/obj/%.o)
+UNIT_SRCS := $(wildcard tests/unit/test_*.c)
+UNIT_BINS := $(UNIT_SRCS:tests/unit/%.c=$(BUILD)/tests/%)
+TEST_LIBS := $(shell pkg-config --libs $(TEST_PKGS))
+
+$(BUILD)/obj/tests/%.o: ALL_CFLAGS += -Itests $(shell pkg-config --cflags $(TEST_PKGS))
+
+$(UNIT_BINS): $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(HARNESS_OBJS) $(LIB_A)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(OPENMP) $(TEST_LIBS) $(LIB_LIBS)
+
+.PHONY: unit
+unit: $(UNIT_BINS)
+
+-include $(UNIT_SRCS:%.c=$(BUILD)/obj/%.d) $(HARNESS_OBJS:.o=.d)

@@ -1,0 +1,44 @@
+/* exp for host and device: the same bits everywhere, because it is made of IEEE multiply, add and fma in a written order. See docs/numerics.md.
+ * m40_fmaf, m40_bits_to_f32 and m40_f32_to_bits come from half.h (host) or simt.h (device). */
+#ifndef M40_BASE_FMATH_H
+#define M40_BASE_FMATH_H
+
+#include "base/portable.h"
+#include "base/half.h"
+
+/* One rounding, on host and device alike. */
+#define m40_fmaf(a, b, c) __builtin_fmaf(a, b, c)
+
+/* e^x, within 1 ulp in the normal range. x > 88.722839 gives infinity, x < -103.97 gives 0, NaN gives NaN.
+ * x = n ln2 + r with |r| <= ln2/2; e^r by its Taylor polynomial to r^7 (the tail is below 1e-8 of the result's ulp-scale); 2^n is multiplied in two steps, so that
+ * subnormal results are rounded once. */
+M40_HD float m40_expf(float x)
+{
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, nearest even */
+    float t, n, r, p;
+    int i, half;
+
+    if (!(x == x))
+        return x;
+    if (x > 88.722839f)
+        return m40_bits_to_f32(0x7f800000u);
+    if (x < -104.0f)
+        return 0.0f;
+    t = m40_fmaf(x, 1.44269504f, magic);
+    n = t - magic;
+    r = m40_fmaf(n, -0.693145752f, x); /* ln2's upper bits: n * this is exact */
+    r = m40_fmaf(n, -1.42860677e-6f, r);
+    p = 1.98412698e-4f;
+    p = m40_fmaf(p, r, 1.38888889e-3f);
+    p = m40_fmaf(p, r, 8.33333333e-3f);
+    p = m40_fmaf(p, r, 4.16666667e-2f);
+    p = m40_fmaf(p, r, 1.66666667e-1f);
+    p = m40_fmaf(p, r, 0.5f);
+    p = m40_fmaf(p, r, 1.0f);
+    p = m40_fmaf(p, r, 1.0f);
+    i = (int)n;
+    half = i / 2;
+    return p * m40_bits_to_f32((unsigned)(half + 127) << 23) * m40_bits_to_f32((unsigned)(i - half + 127) << 23);
+}
+
+#endif

@@ -1,0 +1,66 @@
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool (*failure_hook)(void *user);
+static void *failure_user;
+
+void m40_mem_set_failure_hook(bool (*hook)(void *user), void *user)
+{
+    failure_hook = hook;
+    failure_user = user;
+}
+
+static bool must_fail(void)
+{
+    return failure_hook && failure_hook(failure_user);
+}
+
+void *m40_calloc(size_t n, size_t size)
+{
+    if (must_fail())
+        return NULL;
+    if (n == 0 || size == 0)
+        return calloc(1, 1);
+    return calloc(n, size);
+}
+
+void *m40_realloc_array(void *block, size_t n, size_t size)
+{
+    uint64_t total;
+
+    if (!m40_mul_u64(n, size, &total) || must_fail())
+        return NULL;
+    return realloc(block, total ? total : 1);
+}
+
+void *m40_calloc_aligned(size_t n, size_t size)
+{
+    uint64_t total;
+    void *block;
+
+    if (!m40_mul_u64(n, size, &total) || total > SIZE_MAX - 64 || must_fail())
+        return NULL;
+    total = m40_round_up(total ? total : 1, 64);
+    block = aligned_alloc(64, total);
+    if (block)
+        memset(block, 0, total);
+    return block;
+}
+
+char *m40_strndup(const char *text, size_t n)
+{
+    char *copy = m40_realloc_array(NULL, n + 1, 1);
+
+    if (copy) {
+        memcpy(copy, text, n);
+        copy[n] = 0;
+    }
+    return copy;
+}
+
+void m40_free(void *block)
+{
+    free(block);
+}
