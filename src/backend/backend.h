@@ -1,0 +1,187 @@
+/* THE contract between the forward pass and the machines it runs on: memory, weights, and the operations that a forward pass is made of.
+ *
+ * A backend is single-threaded: one thread at a time. Operations are issued in order and may run later; read() and sync() wait for all that were issued. Every
+ * address belongs to the backend that gave it. Tensors are dense, row-major, slowest dimension first; activations are FP32. How each operation rounds, and in which
+ * order it adds, is docs/numerics.md; every backend and every variant gives the same bits. A shape that a backend cannot serve is an error (UNSUPPORTED), never a detour.
+ */
+#ifndef M40_BACKEND_BACKEND_H
+#define M40_BACKEND_BACKEND_H
+
+#include "base/status.h"
+#include "tensor/format.h"
+
+#include <stdbool.h>
+
+/* A place in the backend's memory, in bytes; plain arithmetic moves inside one allocation. 0: none. */
+typedef uint64_t m40_addr;
+
+/* A weight matrix: n_rows outputs, n_cols inputs (= K). `data` is the file's rows (CPU) or tiles (CUDA). */
+struct m40_matrix {
+    const struct m40_format *format;
+    uint64_t n_rows, n_cols;
+    m40_addr data;
+    uint64_t size_bytes; /* of device memory that it owns */
+};
+
+/* The largest step that will be asked for; sizes the backend's scratch memory, so that no operation allocates. */
+struct m40_workload {
+    uint32_t n_tokens; /* rows in one step */
+    uint32_t n_cols;   /* widest matmul input */
+    uint32_t n_rows;   /* widest matmul output */
+    uint32_t n_heads, head_dim;
+    uint32_t n_ctx;
+};
+
+enum { M40_KV_PAGE = 32 };      /* tokens in a page of the KV cache */
+enum { M40_ATTN_PIECE = 64 };   /* positions in a piece of attention's softmax */
+enum { M40_MATMUL_CHUNK = 256 }; /* K in a chunk sum */
+enum { M40_MATMUL_GROUP = 8 };  /* chunks in a group sum */
+enum { M40_NORM_LANES = 256 };  /* partial sums of a norm */
+
+/* One layer's KV cache: [n_pages][k, v][n_kv_heads][M40_KV_PAGE][head_dim] of type. head_dim is a multiple of 8. */
+struct m40_kv_layer {
+    m40_addr base;
+    m40llm_kv_type type;
+    uint32_t n_pages, n_kv_heads, head_dim;
+};
+
+/* The rows of a step: which sequence and position each token has. All addresses are the backend's. */
+struct m40_rows {
+    uint32_t n_tokens;
+    uint32_t max_pos;   /* greatest of pos: sizes launches */
+    m40_addr pos;       /* int32 [n_tokens] */
+    m40_addr slot;      /* int32 [n_tokens]: row of the page table */
+    m40_addr pages;     /* int32 [n_slots][n_slot_pages]: page of positions 32 i .. 32 i + 31 of the slot's sequence */
+    uint32_t n_slot_pages;
+};
+
+enum m40_rope_style {
+    M40_ROPE_NORM, /* pairs (2i, 2i + 1): llama files */
+    M40_ROPE_NEOX, /* pairs (i, i + n_rot / 2): qwen and most others */
+};
+
+struct m40_embed_args {
+    const struct m40_matrix *table; /* [n_vocab][n_cols] */
+    m40_addr ids;                   /* int32 [n_tokens], each < n_vocab */
+    m40_addr y;                     /* [n_tokens][n_cols] */
+    uint32_t n_tokens;
+};
+
+/* y = x / sqrt(mean(x^2) + eps) * weight, for each row. y may be x. */
+struct m40_rms_norm_args {
+    m40_addr x, y;   /* [n_rows][n_cols] */
+    m40_addr weight; /* [n_cols] */
+    uint32_t n_rows, n_cols;
+    float eps;
+};
+
+/* y[t][r] = sum over c of w[r][c] * x[t][c], then + bias[r] if bias, then + residual[t][r] if residual. y may be residual, never x. */
+struct m40_matmul_args {
+    const struct m40_matrix *w;
+    m40_addr x;        /* [n_tokens][w->n_cols] */
+    m40_addr bias;     /* [w->n_rows] or 0 */
+    m40_addr residual; /* [n_tokens][w->n_rows] or 0 */
+    m40_addr y;        /* [n_tokens][w->n_rows] */
+    uint32_t n_tokens;
+};
+
+/* Rotates the first n_rot elements of every head, in place. */
+struct m40_rope_args {
+    m40_addr x;     /* [n_tokens][n_heads][head_dim] */
+    m40_addr pos;   /* int32 [n_tokens] */
+    m40_addr table; /* [n_ctx][n_rot / 2][cos, sin] */
+    uint32_t n_tokens, n_heads, head_dim, n_rot;
+    enum m40_rope_style style;
+};
+
+/* Writes k and v of every row to its place in the cache, rounded to the cache's type. */
+struct m40_kv_append_args {
+    const struct m40_kv_layer *kv;
+    const struct m40_rows *rows;
+    m40_addr k, v; /* [n_tokens][n_kv_heads][head_dim] */
+};
+
+/* Causal attention of every row over positions 0 .. pos of its own sequence, whose K and V are already in the cache. Head h reads KV head h / (n_heads / n_kv_heads). */
+struct m40_attention_args {
+    const struct m40_kv_layer *kv;
+    const struct m40_rows *rows;
+    m40_addr q; /* [n_tokens][n_heads][head_dim] */
+    m40_addr y; /* the same shape; may not be q */
+    uint32_t n_heads;
+    float scale;
+};
+
+/* y = silu(gate) * up, n elements; y may be gate or up. */
+struct m40_silu_mul_args {
+    m40_addr gate, up, y;
+    uint64_t n;
+};
+
+/* y[i] = x[rows[i]]: rows of n_cols floats. */
+struct m40_gather_rows_args {
+    m40_addr x;    /* [..][n_cols] */
+    m40_addr rows; /* int32 [n_rows] */
+    m40_addr y;    /* [n_rows][n_cols] */
+    uint32_t n_rows, n_cols;
+};
+
+struct m40_backend;
+
+/* How operations are named: the table is filled with a baseline and entries are replaced by better variants of the same contract. */
+struct m40_backend_ops {
+    void (*close)(struct m40_backend *be);
+    void (*get_info)(const struct m40_backend *be, m40llm_device_info *out);
+    m40llm_status (*measure_bandwidth)(struct m40_backend *be, double *out_bytes_per_s, m40llm_error *err);
+
+    /* n_bytes > 0, aligned to 256; content undefined. OUT_OF_DEVICE_MEMORY says how much was asked for and what is free. */
+    m40llm_status (*alloc)(struct m40_backend *be, uint64_t n_bytes, m40_addr *out, m40llm_error *err);
+    void (*free)(struct m40_backend *be, m40_addr addr); /* 0 is accepted; waits for operations that may use it */
+    /* In order with the operations; src may be changed on return. */
+    m40llm_status (*write)(struct m40_backend *be, m40_addr dst, const void *src, uint64_t n_bytes, m40llm_error *err);
+    /* Waits for everything issued before. */
+    m40llm_status (*read)(struct m40_backend *be, void *dst, m40_addr src, uint64_t n_bytes, m40llm_error *err);
+    m40llm_status (*sync)(struct m40_backend *be, m40llm_error *err);
+
+    /* (Re)allocates scratch memory for steps up to the workload. Operations beyond it fail with INVALID_ARGUMENT. */
+    m40llm_status (*reserve)(struct m40_backend *be, const struct m40_workload *workload, m40llm_error *err);
+
+    /* Takes a matrix whose rows lie one after another at `rows` (host memory, in the file's format). The CPU uses them in place: they must outlive the matrix.
+     * Loads the code that the format needs. */
+    m40llm_status (*matrix_create)(struct m40_backend *be, const struct m40_format *format, uint64_t n_rows, uint64_t n_cols, const void *rows,
+                                   struct m40_matrix *out, m40llm_error *err);
+    void (*matrix_destroy)(struct m40_backend *be, struct m40_matrix *matrix); /* zeroes *matrix; a zeroed one is accepted */
+
+    m40llm_status (*embed)(struct m40_backend *be, const struct m40_embed_args *args, m40llm_error *err);
+    m40llm_status (*rms_norm)(struct m40_backend *be, const struct m40_rms_norm_args *args, m40llm_error *err);
+    m40llm_status (*matmul)(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
+    m40llm_status (*rope)(struct m40_backend *be, const struct m40_rope_args *args, m40llm_error *err);
+    m40llm_status (*kv_append)(struct m40_backend *be, const struct m40_kv_append_args *args, m40llm_error *err);
+    m40llm_status (*attention)(struct m40_backend *be, const struct m40_attention_args *args, m40llm_error *err);
+    m40llm_status (*silu_mul)(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
+    m40llm_status (*gather_rows)(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);
+};
+
+/* First member of every backend's own struct. */
+struct m40_backend {
+    struct m40_backend_ops ops; /* a copy: variants replace single entries */
+    m40llm_logger logger;
+    bool is_cuda;
+};
+
+/* The CPU backend. options: n_threads, cpu_level, logger. */
+m40llm_status m40_backend_open_cpu(struct m40_backend **out, const m40llm_device_options *options, m40llm_error *err);
+/* A CUDA card: options->spec "cuda" (the best) or "cuda:N", cuda_library, require_sm52, logger. NO_DEVICE, DRIVER, DRIVER_TOO_OLD. */
+m40llm_status m40_backend_open_cuda(struct m40_backend **out, const m40llm_device_options *options, m40llm_error *err);
+/* By options->spec; "auto" and NULL take the best card and fall to the CPU with a warning in the log that says why. The device and why it was chosen are logged at info. */
+m40llm_status m40_backend_open(struct m40_backend **out, const m40llm_device_options *options, m40llm_error *err);
+void m40_backend_close(struct m40_backend **be);
+
+/* CUDA cards, best first, each with why; reason: 256 bytes, why there is none, or "". Never fails for want of a card. */
+m40llm_status m40_cuda_list(const m40llm_device_options *options, m40llm_device_info *out, size_t capacity, size_t *n_out, char *reason, m40llm_error *err);
+void m40_cpu_describe(m40llm_device_info *out);
+
+/* Device bytes of a matrix on a card (the CPU keeps none), and of scratch memory for a workload; for estimates made without a device. */
+uint64_t m40_matrix_device_bytes(const struct m40_format *format, uint64_t n_rows, uint64_t n_cols);
+uint64_t m40_scratch_device_bytes(const struct m40_workload *workload);
+
+#endif
