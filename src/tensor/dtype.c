@@ -3,25 +3,22 @@
 
 #include <string.h>
 
-static const struct m40_dtype_info types[] = {
-#define M40_DTYPE_ROW(number, suffix, name, elems, bytes, readable) {name, number, elems, bytes, readable},
+const struct m40_dtype_info m40_dtypes[M40_DTYPE_LIMIT] = {
+#define M40_DTYPE_ROW(number, suffix, name, elems, bytes, readable) [number] = {name, number, elems, bytes, readable},
     M40_DTYPE_MAP(M40_DTYPE_ROW)
 #undef M40_DTYPE_ROW
 };
 
 const struct m40_dtype_info *m40_dtype_info(uint32_t number)
 {
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (types[i].number == number)
-            return &types[i];
-    return NULL;
+    return number < M40_DTYPE_LIMIT && m40_dtypes[number].name ? &m40_dtypes[number] : NULL;
 }
 
 const struct m40_dtype_info *m40_dtype_by_name(const char *name)
 {
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (strcmp(types[i].name, name) == 0)
-            return &types[i];
+    for (uint32_t i = 0; i < M40_DTYPE_LIMIT; i++)
+        if (m40_dtypes[i].name && strcmp(m40_dtypes[i].name, name) == 0)
+            return &m40_dtypes[i];
     return NULL;
 }
 

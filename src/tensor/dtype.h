@@ -56,6 +56,10 @@ struct m40_dtype_info {
     bool is_readable;
 };
 
+/* By number; a number that no type has gives a row without a name. */
+#define M40_DTYPE_LIMIT 43
+extern const struct m40_dtype_info m40_dtypes[M40_DTYPE_LIMIT];
+
 /* NULL: no type has this number, or this name. */
 const struct m40_dtype_info *m40_dtype_info(uint32_t number);
 const struct m40_dtype_info *m40_dtype_by_name(const char *name);

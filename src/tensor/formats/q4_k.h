@@ -1,17 +1,18 @@
 /* Q4_K: 256 weights in 144 bytes (4.5 bits). Eight sub-blocks of 32; value = d * sc * q - dmin * mn, q in 0..15, sc and mn in 0..63.
- * Source of the format: ggml's block_q4_K. */
+ * Source of the format: ggml's block_Q4_K. */
 #ifndef M40_TENSOR_FORMATS_Q4_K_H
 #define M40_TENSOR_FORMATS_Q4_K_H
 
-#include "tensor/formats/piece.h"
+#include "tensor/formats/unpack.h"
+#include "tensor/formats/pack.h"
 #include "tensor/formats/k_scales.h"
 
 enum {
-    q4_k_BLOCK = 256,      /* elements a block */
-    q4_k_SUB = 32,         /* elements an offset; 0: no offset */
-    q4_k_HEAD = 0,         /* plane: d, dmin, 12 bytes of scales: the block's first 16 bytes */
-    q4_k_QUANTS = 16 * 32, /* 8 planes: nibble i of the piece = weight i of the sub-block */
-    q4_k_TILE_BYTES = 9 * 16 * 32,
+    q4_k_BLOCK = 256,  /* elements a block */
+    q4_k_SUB = 32,     /* elements an offset; 0: no offset */
+    q4_k_HEAD = 0,     /* plane: d, dmin, 12 bytes of scales: the block's first 16 bytes */
+    q4_k_QUANTS = 512, /* 8 planes: nibble i of the piece = weight i of the sub-block */
+    q4_k_TILE_BYTES = 9 * 512,
 };
 
 struct q4_k_block {
@@ -33,18 +34,11 @@ M40_HD void q4_k_open(struct q4_k_lane *lane_state, const uint8_t *tile, unsigne
 /* w[32] and m[32 / SUB] of sub-block b (0..7) of row `lane`. */
 M40_HD void q4_k_weights(const struct q4_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
 {
-    struct m40_piece quants = m40_piece_load(tile, q4_k_QUANTS + b * 512, lane);
-    float d = m40_f16_to_f32((uint16_t)(lane_state->head.u[0] & 0xffff));
-    float dmin = m40_f16_to_f32((uint16_t)(lane_state->head.u[0] >> 16));
-    unsigned sc, mn;
-    float scale;
+    struct m40_piece quants = m40_piece_load(tile, q4_k_QUANTS + b * M40_PLANE_BYTES, lane);
+    float d = k_scales_open(&lane_state->head, b, m);
+    const float scale[2] = {d, d};
 
-    k_scales_get(lane_state->head.u + 1, b, &sc, &mn);
-    scale = d * (float)sc;
-    m[0] = dmin * (float)mn;
-    M40_UNROLL
-    for (int i = 0; i < 32; i++)
-        w[i] = scale * (float)(quants.u[i / 8] >> 4 * (i % 8) & 15);
+    m40_widen32(quants.u, 4, quants.u, 0, 0, scale, w);
 }
 
 /* The 32 values of sub-block b, as ggml dequantises them: here w - m, because w is exact. */
@@ -60,25 +54,23 @@ M40_HD void q4_k_values(const struct q4_k_lane *lane_state, const uint8_t *tile,
 
 #ifndef M40_DEVICE_CODE
 
-static inline unsigned q4_k_quant(const struct q4_k_block *block, unsigned i)
+static inline void q4_k_block_quants(const struct q4_k_block *block, uint8_t *q)
 {
-    return block->quants[i / 64 * 32 + i % 32] >> (i & 32 ? 4 : 0) & 15;
+    for (unsigned i = 0; i < 4; i++)
+        m40_split_nibbles(block->quants + i * 32, 32, q + i * 64);
 }
 
 static inline void q4_k_block_weights(const struct q4_k_block *block, float *w, float *m)
 {
-    uint32_t packed[3];
+    struct m40_piece head;
+    uint8_t q[256];
 
-    memcpy(packed, block->scales, sizeof packed);
+    memcpy(&head, block, 16);
+    q4_k_block_quants(block, q);
     for (unsigned b = 0; b < 8; b++) {
-        unsigned sc, mn;
-        float scale;
+        float scale = k_scales_open(&head, b, &m[b]);
 
-        k_scales_get(packed, b, &sc, &mn);
-        scale = m40_f16_to_f32(block->d) * (float)sc;
-        m[b] = m40_f16_to_f32(block->dmin) * (float)mn;
-        for (unsigned i = 0; i < 32; i++)
-            w[b * 32 + i] = scale * (float)q4_k_quant(block, b * 32 + i);
+        m40_scale_quants(q + b * 32, 32, 0, scale, w + b * 32);
     }
 }
 
@@ -87,21 +79,17 @@ static inline void q4_k_block_values(const struct q4_k_block *block, float *valu
     float m[8];
 
     q4_k_block_weights(block, values, m);
-    for (unsigned i = 0; i < 256; i++)
-        values[i] -= m[i / 32];
+    m40_subtract_offsets(values, 256, m, 32);
 }
 
 static inline void q4_k_block_pack(const struct q4_k_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
-    (void)first; /* a block fills the chunk */
-    m40_piece_store(tile, q4_k_HEAD, lane, block);
-    for (unsigned b = 0; b < 8; b++) {
-        uint8_t piece[16];
+    uint8_t q[256];
 
-        for (unsigned i = 0; i < 16; i++)
-            piece[i] = (uint8_t)(q4_k_quant(block, b * 32 + 2 * i) | q4_k_quant(block, b * 32 + 2 * i + 1) << 4);
-        m40_piece_store(tile, q4_k_QUANTS + b * 512, lane, piece);
-    }
+    (void)first; /* a block fills the chunk */
+    q4_k_block_quants(block, q);
+    m40_plane_put(tile + q4_k_HEAD + lane * 16, 0, block, 16);
+    m40_planes_pack(tile + q4_k_QUANTS + lane * 16, 0, q, 256, 0, 4);
 }
 
 #endif

@@ -1,0 +1,63 @@
+/* F16: IEEE half precision. */
+#ifndef M40_TENSOR_FORMATS_F16_H
+#define M40_TENSOR_FORMATS_F16_H
+
+#include "tensor/formats/piece.h"
+#include "tensor/formats/pack.h"
+
+enum {
+    f16_BLOCK = 1,
+    f16_SUB = 0,
+    f16_ELEMS = 0, /* 32 planes of 8 elements */
+    f16_TILE_BYTES = 32 * 512,
+};
+
+struct f16_block {
+    uint16_t bits;
+};
+
+/* Nothing is kept from one sub-block to the next. */
+struct f16_lane {
+    uint8_t unused;
+};
+
+M40_HD void f16_open(struct f16_lane *lane_state, const uint8_t *tile, unsigned lane)
+{
+    (void)tile, (void)lane;
+    lane_state->unused = 0;
+}
+
+M40_HD void f16_values(const struct f16_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+{
+    (void)lane_state;
+    M40_UNROLL
+    for (unsigned p = 0; p < 4; p++) {
+        struct m40_piece elems = m40_piece_load(tile, f16_ELEMS + (b * 4 + p) * M40_PLANE_BYTES, lane);
+
+        M40_UNROLL
+        for (unsigned i = 0; i < 8; i++)
+            values[p * 8 + i] = m40_f16_to_f32((uint16_t)(elems.u[i / 2] >> i % 2 * 16 & 0xffff));
+    }
+}
+
+M40_HD void f16_weights(const struct f16_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+{
+    (void)m;
+    f16_values(lane_state, tile, lane, b, w);
+}
+
+#ifndef M40_DEVICE_CODE
+
+static inline void f16_row_values(const struct f16_block *elems, size_t n, float *values)
+{
+    for (size_t i = 0; i < n; i++)
+        values[i] = m40_f16_to_f32(elems[i].bits);
+}
+
+static inline void f16_row_pack(const struct f16_block *elems, size_t n, uint8_t *tile, unsigned lane)
+{
+    m40_planes_copy(tile + f16_ELEMS + lane * 16, (const uint8_t *)elems, n * sizeof *elems);
+}
+
+#endif
+#endif

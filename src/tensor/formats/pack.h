@@ -1,0 +1,109 @@
+/* What the host's side of the format files shares: blocks to quants as bytes, bytes to floats, bytes into a tile's planes. */
+#ifndef M40_TENSOR_FORMATS_PACK_H
+#define M40_TENSOR_FORMATS_PACK_H
+
+#ifndef M40_DEVICE_CODE
+
+#include "tensor/formats/piece.h"
+
+#include <string.h>
+
+/* n bytes of two nibbles -> q[2n]: the low nibbles, then the high ones. */
+static inline void m40_split_nibbles(const uint8_t *bytes, unsigned n, uint8_t *q)
+{
+    for (unsigned i = 0; i < n; i++) {
+        q[i] = bytes[i] & 15;
+        q[i + n] = bytes[i] >> 4;
+    }
+}
+
+/* Bit i of the four bytes -> bit 4 of q[i], i = 0..31. */
+static inline void m40_add_high_bits(const uint8_t *bits, uint8_t *q)
+{
+    for (unsigned i = 0; i < 32; i++)
+        q[i] |= (uint8_t)((bits[i / 8] >> i % 8 & 1) << 4);
+}
+
+/* 64 bytes of four 2-bit fields -> q[256]: per 32 bytes, bits 2j, 2j + 1 of byte i are q[32j + i]. */
+static inline void m40_split_crumbs(const uint8_t *bytes, uint8_t *q)
+{
+    for (unsigned b = 0; b < 8; b++)
+        for (unsigned i = 0; i < 32; i++)
+            q[b * 32 + i] = bytes[b / 4 * 32 + i] >> b % 4 * 2 & 3;
+}
+
+/* Bit b of byte i of the 32 -> bit `to` of q[32b + i], b = 0..7. */
+static inline void m40_add_high_planes(const uint8_t *bytes, unsigned to, uint8_t *q)
+{
+    for (unsigned b = 0; b < 8; b++)
+        for (unsigned i = 0; i < 32; i++)
+            q[b * 32 + i] |= (uint8_t)((bytes[i] >> b & 1) << to);
+}
+
+/* q[i] = byte q[i] (0..15) of the table, whose words are little-endian. */
+static inline void m40_look_up(const uint32_t *table, uint8_t *q, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        q[i] = (uint8_t)(table[q[i] / 4] >> q[i] % 4 * 8);
+}
+
+/* w[i] = scale * (q[i] - bias) */
+static inline void m40_scale_quants(const uint8_t *q, unsigned n, int bias, float scale, float *w)
+{
+    for (unsigned i = 0; i < n; i++)
+        w[i] = scale * (float)((int)q[i] - bias);
+}
+
+static inline void m40_subtract_offsets(float *values, unsigned n, const float *m, unsigned sub)
+{
+    for (unsigned i = 0; i < n; i += sub)
+        for (unsigned j = 0; j < sub; j++)
+            values[i + j] -= m[i / sub];
+}
+
+/* Where byte `at` of a row lies, from the row's piece in the first of its planes. */
+static inline uint8_t *m40_plane_at(uint8_t *plane_row, unsigned at)
+{
+    return plane_row + at / 16 * M40_PLANE_BYTES + at % 16;
+}
+
+/* n_bytes that do not cross a piece, to byte `at` of the row. */
+static inline void m40_plane_put(uint8_t *plane_row, unsigned at, const void *bytes, unsigned n_bytes)
+{
+    memcpy(m40_plane_at(plane_row, at), bytes, n_bytes);
+}
+
+/* n_bytes from the row's start, over as many planes as they take. */
+static inline void m40_planes_copy(uint8_t *plane_row, const uint8_t *bytes, size_t n_bytes)
+{
+    size_t n_whole = n_bytes / 16;
+
+    for (size_t i = 0; i < n_whole; i++)
+        memcpy(plane_row + i * M40_PLANE_BYTES, bytes + i * 16, 16);
+    if (n_bytes % 16)
+        memcpy(plane_row + n_whole * M40_PLANE_BYTES, bytes + n_whole * 16, n_bytes % 16);
+}
+
+/* Brings the low `width` bits (1, 2 or 4) of eight bytes together into the low 8 * width bits. */
+static inline uint64_t m40_narrow(uint64_t bytes, unsigned width)
+{
+    bytes &= 0x0101010101010101u * ((1u << width) - 1);
+    bytes = (bytes | bytes >> (8 - width)) & 0x0001000100010001u * ((1u << 2 * width) - 1);
+    bytes = (bytes | bytes >> (16 - 2 * width)) & 0x0000000100000001u * ((1u << 4 * width) - 1);
+    return bytes | bytes >> (32 - 4 * width);
+}
+
+/* n quants (a multiple of 8) from column `first` of the chunk: bits [shift, shift + width) of each, as ascending fields of `width` bits. */
+static inline void m40_planes_pack(uint8_t *plane_row, unsigned first, const uint8_t *q, unsigned n, unsigned shift, unsigned width)
+{
+    for (unsigned i = 0; i < n; i += 8) {
+        uint64_t fields;
+
+        memcpy(&fields, q + i, 8);
+        fields = m40_narrow(fields >> shift, width);
+        memcpy(m40_plane_at(plane_row, (first + i) * width / 8), &fields, width);
+    }
+}
+
+#endif
+#endif

@@ -1,0 +1,91 @@
+/* Q5_0: 32 weights in 22 bytes (5.5 bits). value = d * (q - 16), q in 0..31. Source of the format: ggml's block_q5_0. */
+#ifndef M40_TENSOR_FORMATS_Q5_0_H
+#define M40_TENSOR_FORMATS_Q5_0_H
+
+#include "tensor/formats/unpack.h"
+#include "tensor/formats/pack.h"
+
+enum {
+    q5_0_BLOCK = 32,
+    q5_0_SUB = 32,
+    q5_0_BIAS = 16,
+    q5_0_D = 0,            /* plane: the eight blocks' d */
+    q5_0_HIGH = 512,       /* 2 planes of the fifth bits, ascending: word b of the 8 is sub-block b's */
+    q5_0_QUANTS = 3 * 512, /* 8 planes of the low nibbles, ascending */
+    q5_0_TILE_BYTES = 11 * 512,
+};
+
+struct q5_0_block {
+    uint16_t d;         /* FP16 */
+    uint8_t high[4];    /* bit i: the fifth bit of weight i */
+    uint8_t quants[16]; /* low nibbles the first 16 weights, high nibbles the others */
+};
+
+struct q5_0_lane {
+    struct m40_piece d, high[2];
+};
+
+M40_HD void q5_0_open(struct q5_0_lane *lane_state, const uint8_t *tile, unsigned lane)
+{
+    lane_state->d = m40_piece_load(tile, q5_0_D, lane);
+    lane_state->high[0] = m40_piece_load(tile, q5_0_HIGH, lane);
+    lane_state->high[1] = m40_piece_load(tile, q5_0_HIGH + M40_PLANE_BYTES, lane);
+}
+
+/* out = d * (q - bias); returns d. */
+M40_HD float q5_0_unpack(const struct q5_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, float *out)
+{
+    struct m40_piece quants = m40_piece_load(tile, q5_0_QUANTS + b * M40_PLANE_BYTES, lane);
+    uint32_t high = m40_pieces_word(lane_state->high, b);
+    float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
+    const float scale[2] = {d, d};
+
+    m40_widen32(quants.u, 4, &high, 1, bias, scale, out);
+    return d;
+}
+
+M40_HD void q5_0_weights(const struct q5_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+{
+    m[0] = (float)q5_0_BIAS * q5_0_unpack(lane_state, tile, lane, b, 0, w);
+}
+
+M40_HD void q5_0_values(const struct q5_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+{
+    (void)q5_0_unpack(lane_state, tile, lane, b, q5_0_BIAS, values);
+}
+
+#ifndef M40_DEVICE_CODE
+
+static inline float q5_0_block_unpack(const struct q5_0_block *block, int bias, float *out)
+{
+    float d = m40_f16_to_f32(block->d);
+    uint8_t q[32];
+
+    m40_split_nibbles(block->quants, 16, q);
+    m40_add_high_bits(block->high, q);
+    m40_scale_quants(q, 32, bias, d, out);
+    return d;
+}
+
+static inline void q5_0_block_weights(const struct q5_0_block *block, float *w, float *m)
+{
+    m[0] = (float)q5_0_BIAS * q5_0_block_unpack(block, 0, w);
+}
+
+static inline void q5_0_block_values(const struct q5_0_block *block, float *values)
+{
+    (void)q5_0_block_unpack(block, q5_0_BIAS, values);
+}
+
+static inline void q5_0_block_pack(const struct q5_0_block *block, unsigned first, uint8_t *tile, unsigned lane)
+{
+    uint8_t q[32];
+
+    m40_split_nibbles(block->quants, 16, q);
+    m40_plane_put(tile + q5_0_D + lane * 16, first / 16, &block->d, 2);
+    m40_plane_put(tile + q5_0_HIGH + lane * 16, first / 8, block->high, 4);
+    m40_planes_pack(tile + q5_0_QUANTS + lane * 16, first, q, 32, 0, 4);
+}
+
+#endif
+#endif

@@ -1,0 +1,103 @@
+/* Q5_K: 256 weights in 176 bytes (5.5 bits). Eight sub-blocks of 32; value = d * sc * q - dmin * mn, q in 0..31, sc and mn in 0..63.
+ * Source of the format: ggml's block_Q5_K. */
+#ifndef M40_TENSOR_FORMATS_Q5_K_H
+#define M40_TENSOR_FORMATS_Q5_K_H
+
+#include "tensor/formats/unpack.h"
+#include "tensor/formats/pack.h"
+#include "tensor/formats/k_scales.h"
+
+enum {
+    q5_k_BLOCK = 256,      /* elements a block */
+    q5_k_SUB = 32,         /* elements an offset; 0: no offset */
+    q5_k_HEAD = 0,         /* plane: d, dmin, 12 bytes of scales: the block's first 16 bytes */
+    q5_k_HIGH = 512,       /* 2 planes of the fifth bits, ascending: word b of the 8 is sub-block b's */
+    q5_k_QUANTS = 3 * 512, /* 8 planes of the low nibbles, ascending */
+    q5_k_TILE_BYTES = 11 * 512,
+};
+
+struct q5_k_block {
+    uint16_t d, dmin;    /* FP16 */
+    uint8_t scales[12];  /* 6-bit sc and mn, see k_scales.h */
+    uint8_t high[32];    /* bit b of byte i: the fifth bit of weight i of sub-block b */
+    uint8_t quants[128]; /* 4 groups of 64 weights in 32 bytes: low nibbles the first 32, high nibbles the next */
+};
+
+/* What a lane keeps of one tile while it walks the sub-blocks. */
+struct q5_k_lane {
+    struct m40_piece head, high[2];
+};
+
+M40_HD void q5_k_open(struct q5_k_lane *lane_state, const uint8_t *tile, unsigned lane)
+{
+    lane_state->head = m40_piece_load(tile, q5_k_HEAD, lane);
+    lane_state->high[0] = m40_piece_load(tile, q5_k_HIGH, lane);
+    lane_state->high[1] = m40_piece_load(tile, q5_k_HIGH + M40_PLANE_BYTES, lane);
+}
+
+/* w[32] and m[32 / SUB] of sub-block b (0..7) of row `lane`. */
+M40_HD void q5_k_weights(const struct q5_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+{
+    struct m40_piece quants = m40_piece_load(tile, q5_k_QUANTS + b * M40_PLANE_BYTES, lane);
+    uint32_t high = m40_pieces_word(lane_state->high, b);
+    float d = k_scales_open(&lane_state->head, b, m);
+    const float scale[2] = {d, d};
+
+    m40_widen32(quants.u, 4, &high, 1, 0, scale, w);
+}
+
+/* The 32 values of sub-block b, as ggml dequantises them: here w - m, because w is exact. */
+M40_HD void q5_k_values(const struct q5_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+{
+    float m;
+
+    q5_k_weights(lane_state, tile, lane, b, values, &m);
+    M40_UNROLL
+    for (int i = 0; i < 32; i++)
+        values[i] -= m;
+}
+
+#ifndef M40_DEVICE_CODE
+
+static inline void q5_k_block_quants(const struct q5_k_block *block, uint8_t *q)
+{
+    for (unsigned i = 0; i < 4; i++)
+        m40_split_nibbles(block->quants + i * 32, 32, q + i * 64);
+    m40_add_high_planes(block->high, 4, q);
+}
+
+static inline void q5_k_block_weights(const struct q5_k_block *block, float *w, float *m)
+{
+    struct m40_piece head;
+    uint8_t q[256];
+
+    memcpy(&head, block, 16);
+    q5_k_block_quants(block, q);
+    for (unsigned b = 0; b < 8; b++) {
+        float scale = k_scales_open(&head, b, &m[b]);
+
+        m40_scale_quants(q + b * 32, 32, 0, scale, w + b * 32);
+    }
+}
+
+static inline void q5_k_block_values(const struct q5_k_block *block, float *values)
+{
+    float m[8];
+
+    q5_k_block_weights(block, values, m);
+    m40_subtract_offsets(values, 256, m, 32);
+}
+
+static inline void q5_k_block_pack(const struct q5_k_block *block, unsigned first, uint8_t *tile, unsigned lane)
+{
+    uint8_t q[256];
+
+    (void)first; /* a block fills the chunk */
+    q5_k_block_quants(block, q);
+    m40_plane_put(tile + q5_k_HEAD + lane * 16, 0, block, 16);
+    m40_planes_pack(tile + q5_k_HIGH + lane * 16, 0, q, 256, 4, 1);
+    m40_planes_pack(tile + q5_k_QUANTS + lane * 16, 0, q, 256, 0, 4);
+}
+
+#endif
+#endif

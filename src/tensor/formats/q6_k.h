@@ -1,0 +1,115 @@
+/* Q6_K: 256 weights in 210 bytes (6.6 bits). Sixteen sub-blocks of 16; value = d * sc * (q - 32), q in 0..63, sc in -128..127.
+ * Source of the format: ggml's block_q6_K. */
+#ifndef M40_TENSOR_FORMATS_Q6_K_H
+#define M40_TENSOR_FORMATS_Q6_K_H
+
+#include "tensor/formats/unpack.h"
+#include "tensor/formats/pack.h"
+
+enum {
+    q6_k_BLOCK = 256,
+    q6_k_SUB = 16,
+    q6_k_BIAS = 32,
+    q6_k_SCALES = 0,     /* plane: the block's 16 signed bytes sc */
+    q6_k_QUANTS = 512,   /* 8 planes of the low nibbles, ascending */
+    q6_k_HIGH = 9 * 512, /* 4 planes of the upper 2 bits, ascending */
+    q6_k_D = 13 * 512,   /* plane of 2 bytes: d */
+    q6_k_TILE_BYTES = 13 * 512 + 64,
+};
+
+struct q6_k_block {
+    uint8_t quants[128]; /* 2 groups of 128 weights in 64 bytes: low nibbles the first 64, high nibbles the next */
+    uint8_t high[64];    /* 2 groups of 128 weights in 32 bytes: bits 2j, 2j + 1 of byte i are the upper bits of weight 32j + i */
+    int8_t scales[16];
+    uint16_t d; /* FP16 */
+};
+
+struct q6_k_lane {
+    struct m40_piece scales;
+    float d;
+};
+
+M40_HD void q6_k_open(struct q6_k_lane *lane_state, const uint8_t *tile, unsigned lane)
+{
+    lane_state->scales = m40_piece_load(tile, q6_k_SCALES, lane);
+    lane_state->d = m40_f16_to_f32(m40_piece2_load(tile, q6_k_D, lane));
+}
+
+/* The scales d * sc (exact) of sub-block b into scale[2], and out = scale * (q - bias). */
+M40_HD void q6_k_unpack(const struct q6_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, float *scale, float *out)
+{
+    struct m40_piece quants = m40_piece_load(tile, q6_k_QUANTS + b * M40_PLANE_BYTES, lane);
+    struct m40_piece upper = m40_piece_load(tile, q6_k_HIGH + b / 2 * M40_PLANE_BYTES, lane);
+    const uint32_t high[2] = {m40_piece_word(&upper, b % 2 * 2), m40_piece_word(&upper, b % 2 * 2 + 1)};
+    unsigned sc = m40_piece_half(&lane_state->scales, b);
+
+    scale[0] = lane_state->d * (float)(int8_t)(sc & 0xff);
+    scale[1] = lane_state->d * (float)(int8_t)(sc >> 8);
+    m40_widen32(quants.u, 4, high, 2, bias, scale, out);
+}
+
+M40_HD void q6_k_weights(const struct q6_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+{
+    float scale[2];
+
+    q6_k_unpack(lane_state, tile, lane, b, 0, scale, w);
+    m[0] = (float)q6_k_BIAS * scale[0];
+    m[1] = (float)q6_k_BIAS * scale[1];
+}
+
+M40_HD void q6_k_values(const struct q6_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+{
+    float scale[2];
+
+    q6_k_unpack(lane_state, tile, lane, b, q6_k_BIAS, scale, values);
+}
+
+#ifndef M40_DEVICE_CODE
+
+static inline void q6_k_block_quants(const struct q6_k_block *block, uint8_t *q)
+{
+    uint8_t upper[256];
+
+    m40_split_nibbles(block->quants, 64, q);
+    m40_split_nibbles(block->quants + 64, 64, q + 128);
+    m40_split_crumbs(block->high, upper);
+    for (unsigned i = 0; i < 256; i++)
+        q[i] |= (uint8_t)(upper[i] << 4);
+}
+
+static inline void q6_k_block_unpack(const struct q6_k_block *block, int bias, float *out)
+{
+    float d = m40_f16_to_f32(block->d);
+    uint8_t q[256];
+
+    q6_k_block_quants(block, q);
+    for (unsigned s = 0; s < 16; s++)
+        m40_scale_quants(q + s * 16, 16, bias, d * (float)block->scales[s], out + s * 16);
+}
+
+static inline void q6_k_block_weights(const struct q6_k_block *block, float *w, float *m)
+{
+    q6_k_block_unpack(block, 0, w);
+    for (unsigned s = 0; s < 16; s++)
+        m[s] = (float)q6_k_BIAS * (m40_f16_to_f32(block->d) * (float)block->scales[s]);
+}
+
+static inline void q6_k_block_values(const struct q6_k_block *block, float *values)
+{
+    q6_k_block_unpack(block, q6_k_BIAS, values);
+}
+
+static inline void q6_k_block_pack(const struct q6_k_block *block, unsigned first, uint8_t *tile, unsigned lane)
+{
+    uint8_t q[256];
+
+    (void)first; /* a block fills the chunk */
+    q6_k_block_quants(block, q);
+    m40_plane_put(tile + q6_k_SCALES + lane * 16, 0, block->scales, 16);
+    m40_planes_pack(tile + q6_k_QUANTS + lane * 16, 0, q, 256, 0, 4);
+    m40_planes_pack(tile + q6_k_HIGH + lane * 16, 0, q, 256, 4, 2);
+    memcpy(tile + q6_k_D + lane * 2, &block->d, 2);
+}
+
+#endif
+#endif

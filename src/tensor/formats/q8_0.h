@@ -1,0 +1,74 @@
+/* Q8_0: 32 weights in 34 bytes (8.5 bits). value = d * q, q in -128..127. Source of the format: ggml's block_q8_0. */
+#ifndef M40_TENSOR_FORMATS_Q8_0_H
+#define M40_TENSOR_FORMATS_Q8_0_H
+
+#include "tensor/formats/unpack.h"
+#include "tensor/formats/pack.h"
+
+enum {
+    q8_0_BLOCK = 32,
+    q8_0_SUB = 0,
+    q8_0_D = 0,        /* plane: the eight blocks' d */
+    q8_0_QUANTS = 512, /* 16 planes of 16 signed bytes */
+    q8_0_TILE_BYTES = 17 * 512,
+};
+
+struct q8_0_block {
+    uint16_t d; /* FP16 */
+    int8_t quants[32];
+};
+
+struct q8_0_lane {
+    struct m40_piece d;
+};
+
+M40_HD void q8_0_open(struct q8_0_lane *lane_state, const uint8_t *tile, unsigned lane)
+{
+    lane_state->d = m40_piece_load(tile, q8_0_D, lane);
+}
+
+M40_HD void q8_0_values(const struct q8_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+{
+    float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
+
+    M40_UNROLL
+    for (unsigned p = 0; p < 2; p++) {
+        struct m40_piece quants = m40_piece_load(tile, q8_0_QUANTS + (b * 2 + p) * M40_PLANE_BYTES, lane);
+
+        M40_UNROLL
+        for (unsigned i = 0; i < 4; i++)
+            m40_widen4(quants.u[i] ^ 0x80808080u, 128, d, 1, values + p * 16 + i * 4); /* q + 128 as unsigned bytes */
+    }
+}
+
+M40_HD void q8_0_weights(const struct q8_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+{
+    (void)m;
+    q8_0_values(lane_state, tile, lane, b, w);
+}
+
+#ifndef M40_DEVICE_CODE
+
+static inline void q8_0_block_values(const struct q8_0_block *block, float *values)
+{
+    float d = m40_f16_to_f32(block->d);
+
+    for (unsigned i = 0; i < 32; i++)
+        values[i] = d * (float)block->quants[i];
+}
+
+static inline void q8_0_block_weights(const struct q8_0_block *block, float *w, float *m)
+{
+    (void)m;
+    q8_0_block_values(block, w);
+}
+
+static inline void q8_0_block_pack(const struct q8_0_block *block, unsigned first, uint8_t *tile, unsigned lane)
+{
+    m40_plane_put(tile + q8_0_D + lane * 16, first / 16, &block->d, 2);
+    m40_plane_put(tile + q8_0_QUANTS + lane * 16, first, block->quants, 16);
+    m40_plane_put(tile + q8_0_QUANTS + lane * 16, first + 16, block->quants + 16, 16);
+}
+
+#endif
+#endif
