@@ -11,12 +11,12 @@
 
 /* One metadata entry. Value bytes stay in the file's memory. */
 struct m40_gguf_kv {
-    struct m40_str key;              /* NUL-terminated behind its end too */
+    struct m40_str key; /* NUL-terminated behind its end too */
     m40llm_value_type type;
-    m40llm_value_type element_type;  /* of an array (nested arrays: M40LLM_VALUE_ARRAY); otherwise = type */
-    uint64_t n_elements;             /* of an array; otherwise 1 */
-    const uint8_t *data;             /* the value: first element of an array, or the u64 length in front of a string's bytes */
-    uint64_t n_bytes;                /* all of the value's bytes from data on */
+    m40llm_value_type element_type; /* of an array (nested arrays: M40LLM_VALUE_ARRAY); otherwise = type */
+    uint64_t n_elements;            /* of an array; otherwise 1 */
+    const uint8_t *data;            /* the value: first element of an array, or the u64 length in front of a string's bytes */
+    uint64_t n_bytes;               /* all of the value's bytes from data on */
 };
 
 struct m40_gguf_tensor {
