@@ -63,7 +63,7 @@ bool m40_gguf_kv_f64(const struct m40_gguf_kv *kv, double *out);
 bool m40_gguf_kv_bool(const struct m40_gguf_kv *kv, bool *out);
 bool m40_gguf_kv_string(const struct m40_gguf_kv *kv, struct m40_str *out);
 
-/* Elements of an array in order, in constant time each: start with *cursor = {0}. false: no more, or not an array of strings (of numbers). */
+/* Elements of an array in order, in constant time each: start with *cursor = {0}. false: no more, or not an array of strings (of numbers; bools count as 0 and 1). */
 struct m40_gguf_cursor {
     uint64_t i, offset_bytes;
 };

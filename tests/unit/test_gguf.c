@@ -476,6 +476,8 @@ static void check_cursors(const struct m40_gguf *g)
     cursor = (struct m40_gguf_cursor){0};
     assert_false(m40_gguf_next_number(m40_gguf_find_kv(g, "k.nested"), &cursor, &number));
     assert_false(m40_gguf_next_number(m40_gguf_find_kv(g, "k.u8"), &cursor, &number));
+    cursor = (struct m40_gguf_cursor){0};
+    assert_true(m40_gguf_next_number(m40_gguf_find_kv(g, "k.bools"), &cursor, &number) && number == 1);
     assert_int_equal(m40_gguf_find_kv(g, "k.nested")->element_type, M40LLM_VALUE_ARRAY);
     assert_int_equal(m40_gguf_find_kv(g, "k.nested")->n_elements, 2);
     assert_true(m40_gguf_kv_string(m40_gguf_find_kv(g, "k.string"), &text) && m40_str_equal(text, m40_str_from("a text")));
