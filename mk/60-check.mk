@@ -1,0 +1,25 @@
+# make check: every test, on the emulated driver and on a card where there is one. The list of what runs is tests/list.sh.
+
+SAN_BUILD := $(BUILD)/san
+TEST_JOBS ?= $(JOBS)
+
+.PHONY: check check-full quick-check check-built check-full-built all-tests
+all-tests: lib $(CLI) $(EMU_LIB) $(EMU_TEST_LIB) $(UNIT_BINS) $(GOLDEN_BINS) $(PARITY) $(CLI_TEST_BINS) $(REPLAY_BINS)
+
+# The packages first, then a new make: what it asks pkg-config must be there.
+check:
+	tools/install_deps.sh test
+	$(MAKE) --no-print-directory check-built
+
+check-full:
+	tools/install_deps.sh test
+	$(MAKE) --no-print-directory check-full-built
+
+check-built check-full-built:
+	$(MAKE) --no-print-directory -s -j$(JOBS) all-tests
+	$(MAKE) --no-print-directory -s -j$(JOBS) SAN=1 BUILD=$(SAN_BUILD) all-tests
+	tests/list.sh $(BUILD) $(SAN_BUILD) $(if $(filter check-full%,$@),full,check) | tests/run.sh $(BUILD)/logs -j $(TEST_JOBS)
+
+quick-check:
+	$(MAKE) --no-print-directory -s -j$(JOBS) all-tests
+	tests/list.sh $(BUILD) none quick | tests/run.sh $(BUILD)/logs-quick -j $(TEST_JOBS)

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# list.sh BUILD SAN (quick|check|full|device): the tests for tests/run.sh, one a line: name, seconds, command.
+# BUILD, SAN: build folders, the second with sanitizers (may be absent: then its tests are left out). The longest come first.
+#
+# quick: units and replays. check: what `make check` runs. full: all windows and seeds. device: what a machine with a card and no compiler runs (make bundle).
+set -eu
+build=$1
+san=$2
+mode=$3
+emu=M40LLM_CUDA_LIB=$build/libcuda-emu.so
+emu_san=M40LLM_CUDA_LIB=$san/libcuda-emu.so
+
+units() { # FOLDER PREFIX
+    local program name
+    for program in "$1"/tests/test_*; do
+        [ -x "$program" ] && [ ! -d "$program" ] || continue
+        name=${program##*/}
+        case $program in *.d | */test_golden | */test_cli) continue ;; esac
+        echo "$2$name 120 $program"
+    done
+}
+replays() {
+    local program
+    for program in "$1"/tests/replay_*; do
+        [ -x "$program" ] || continue
+        echo "$2${program##*/} 60 tools/tap.sh 'the ${program##*/replay_} corpus' $program tests/fuzz/corpus/${program##*/replay_}"
+    done
+}
+
+case $mode in
+quick)
+    units "$build" ''
+    replays "$build" ''
+    exit
+    ;;
+esac
+
+seeds=1
+san_seeds='1 2'
+[ "$mode" = full ] && seeds='1 2 3 4' && san_seeds='1 2 3'
+
+if [ "$mode" != device ]; then
+    for seed in $seeds; do
+        echo "parity-emu-seed$seed 400 $emu M40LLM_EMU_SEED=$seed $build/tests/m40-parity --backend cuda"
+        echo "golden-emu-seed$seed 400 $emu M40LLM_EMU_SEED=$seed M40LLM_TEST_DEVICE=cuda $build/tests/test_golden"
+    done
+    if [ -d "$san" ]; then
+        for seed in $san_seeds; do
+            echo "san-parity-emu-seed$seed 400 $emu_san M40LLM_EMU_SEED=$seed $san/tests/m40-parity --backend cuda --thin"
+            echo "san-golden-emu-seed$seed 400 $emu_san M40LLM_EMU_SEED=$seed M40LLM_TEST_DEVICE=cuda M40LLM_TEST_THIN=1 $san/tests/test_golden"
+        done
+        echo "san-parity-avx2 400 $san/tests/m40-parity --backend cpu-avx2 --thin"
+        echo "san-golden-cpu 400 M40LLM_TEST_THIN=1 $san/tests/test_golden"
+    fi
+fi
+echo "golden-cpu 400 $build/tests/test_golden"
+echo "golden-scalar 400 M40LLM_TEST_LEVEL=scalar M40LLM_TEST_THIN=1 $build/tests/test_golden"
+echo "parity-avx2 400 $build/tests/m40-parity --backend cpu-avx2"
+# On a card, where there is one; skipped, or with M40LLM_REQUIRE_GPU=1 failed, where there is none.
+echo "parity-gpu 400 $build/tests/m40-parity --backend cuda"
+echo "golden-gpu 400 M40LLM_TEST_DEVICE=cuda $build/tests/test_golden"
+[ -x "$build/tests/test_cli" ] && echo "cli 200 M40LLM_BIN=$build/m40llm $build/tests/test_cli"
+units "$build" ''
+replays "$build" ''
+if [ "$mode" != device ] && [ -d "$san" ]; then
+    units "$san" san-
+    replays "$san" san-
+fi
+if [ "$mode" != device ]; then
+    echo "layers 30 tools/tap.sh 'no include points upward' tools/check_layers.sh"
+    echo "ptx 60 tools/tap.sh 'PTX rounds as the contract says' tools/check_ptx.sh $build/ptx/*.ptx"
+fi
