@@ -10,6 +10,14 @@
 
 #define SEEDS 16
 
+#if defined(__SANITIZE_ADDRESS__)
+#define WITH_ASAN 1
+#elif defined(__has_feature)
+#define WITH_ASAN __has_feature(address_sanitizer)
+#else
+#define WITH_ASAN 0
+#endif
+
 /* The emulator looks kernels up by their names in the PTX, so this much will do for those of tests/emu_kernels. */
 static const char ptx[] = ".version 6.0\n.target sm_52\n.address_size 64\n"
                           ".visible .entry wrong_no_barrier(\n)\n.visible .entry wrong_deadlock(\n)\n.visible .entry right_early_exit(\n)\n"
@@ -204,7 +212,7 @@ static void test_host_cannot_read_device_memory(void **state)
     cuda_close(&c);
 }
 
-#ifdef __SANITIZE_ADDRESS__
+#if WITH_ASAN
 static void overrun(const struct cuda *c, CUdeviceptr d)
 {
     struct wrong_args args = {cuda_pointer(d), 1024};
@@ -522,7 +530,7 @@ int main(void)
         cmocka_unit_test(test_memory_starts_poisoned),
         cmocka_unit_test(test_launch_is_checked),
         cmocka_unit_test(test_host_cannot_read_device_memory),
-#ifdef __SANITIZE_ADDRESS__
+#if WITH_ASAN
         cmocka_unit_test(test_kernel_overrun_is_found),
 #endif
         cmocka_unit_test(test_copies_are_bounded),

@@ -115,6 +115,24 @@ CUresult emu_launch_run(const struct emu_launch *launch, const void *args);
 /* Frees the pools; between launches. */
 void emu_launch_drop(void);
 
+/* ---- modules: emu_module.c ---- */
+
+struct CUfunc_st {
+    struct CUfunc_st *next;
+    const struct simt_kernel *kernel;
+    uint32_t shared_bytes;
+};
+
+/* image: PTX, which is copied. */
+CUresult emu_module_load(CUmodule *module, const char *image);
+/* After all work that may use it. */
+CUresult emu_module_unload(CUmodule module);
+CUresult emu_module_function(CUfunction *function, CUmodule module, const char *name);
+/* grid and block: three numbers each. */
+CUresult emu_launch_check(CUfunction f, const unsigned *grid, const unsigned *block, unsigned dynamic_shared_bytes, void **params);
+
+/* ---- fibers: emu_fiber.c ---- */
+
 /* A host thread's context (the scheduler's) or an emulated thread's stack. */
 struct emu_fiber {
     void *sp;

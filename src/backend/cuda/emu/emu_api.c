@@ -11,17 +11,6 @@
 M40_CUDA_SYMBOLS(PROTOTYPE)
 #undef PROTOTYPE
 
-struct CUfunc_st {
-    struct CUfunc_st *next;
-    const struct simt_kernel *kernel;
-    uint32_t shared_bytes;
-};
-
-struct CUmod_st {
-    char *ptx;
-    struct CUfunc_st *functions;
-};
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool initialised;
 static _Thread_local struct CUctx_st *stack[8]; /* current contexts; the last one counts */
@@ -332,7 +321,8 @@ CUresult cuMemHostAlloc(void **ptr, size_t n_bytes, unsigned flags)
 
 CUresult cuMemFreeHost(void *ptr)
 {
-    LOCKED(unusable(), (emu_drain(NULL), free(ptr), CUDA_SUCCESS));
+    LOCKED(initialised ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED,
+           (emu_drain(NULL), free(ptr), CUDA_SUCCESS)); /* also after an error: nothing leaks */
 }
 
 CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *device_ptr, void *ptr, unsigned flags)
@@ -499,37 +489,10 @@ CUresult cuMemsetD32Async(CUdeviceptr to, unsigned value, size_t n, CUstream str
 
 /* ---- modules and launches ---- */
 
-static CUresult load(CUmodule *module, const char *image)
-{
-    const char *target = NULL;
-    CUmodule m;
-
-    if (!image)
-        return CUDA_ERROR_INVALID_VALUE;
-    if (memcmp(image, "\177ELF", 4) == 0) /* machine code: the caller is to take the PTX */
-        return CUDA_ERROR_NO_BINARY_FOR_GPU;
-    if (strstr(image, ".version "))
-        target = strstr(image, ".target sm_");
-    if (!target)
-        return emu_complain(CUDA_ERROR_INVALID_IMAGE, "the module is not PTX");
-    if (atoi(target + strlen(".target sm_")) > emu_settings.cc)
-        return CUDA_ERROR_NO_BINARY_FOR_GPU;
-    m = calloc(1, sizeof *m);
-    if (!m)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    m->ptx = strdup(image);
-    if (!m->ptx) {
-        free(m);
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    *module = m;
-    return CUDA_SUCCESS;
-}
-
 CUresult cuModuleLoadData(CUmodule *module, const void *image)
 {
     *module = NULL;
-    LOCKED(unusable(), load(module, image));
+    LOCKED(unusable(), emu_module_load(module, image));
 }
 
 CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned n_options, int *options, void **values)
@@ -543,78 +506,15 @@ CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned n_opti
     return cuModuleLoadData(module, image);
 }
 
-static CUresult unload_module(CUmodule module)
-{
-    emu_drain(NULL);
-    while (module->functions) {
-        CUfunction f = module->functions;
-
-        module->functions = f->next;
-        free(f);
-    }
-    free(module->ptx);
-    free(module);
-    return CUDA_SUCCESS;
-}
-
 CUresult cuModuleUnload(CUmodule module)
 {
-    LOCKED(initialised ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED, unload_module(module));
-}
-
-/* Where ".entry name(" stands in the PTX, or NULL. */
-static const char *find_entry(const char *ptx, const char *name)
-{
-    size_t n = strlen(name);
-
-    for (const char *at = ptx; (at = strstr(at, ".entry ")) != NULL;) {
-        at += strlen(".entry ");
-        if (strncmp(at, name, n) == 0 && (at[n] == '(' || at[n] == '\n' || at[n] == ' '))
-            return at;
-    }
-    return NULL;
-}
-
-/* The bytes that an entry's body declares in .shared variables. */
-static uint32_t shared_bytes(const char *entry)
-{
-    const char *end = strstr(entry, ".entry ");
-    uint32_t sum = 0;
-
-    for (const char *at = entry; (at = strstr(at, "\t.shared .align ")) != NULL && (!end || at < end); at++) {
-        const char *line_end = strchr(at, ';'), *bracket = strchr(at, '[');
-
-        if (line_end && bracket && bracket < line_end)
-            sum += (uint32_t)strtoul(bracket + 1, NULL, 10);
-    }
-    return sum;
-}
-
-static CUresult get_function(CUfunction *function, CUmodule module, const char *name)
-{
-    const char *entry = find_entry(module->ptx, name);
-    const struct simt_kernel *kernel = emu_kernel_find(name);
-    CUfunction f;
-
-    if (!entry)
-        return CUDA_ERROR_NOT_FOUND;
-    if (!kernel)
-        return emu_complain(CUDA_ERROR_NOT_FOUND, "%s is in the PTX but was not compiled into the emulator", name);
-    f = calloc(1, sizeof *f);
-    if (!f)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    f->kernel = kernel;
-    f->shared_bytes = shared_bytes(entry);
-    f->next = module->functions;
-    module->functions = f;
-    *function = f;
-    return CUDA_SUCCESS;
+    LOCKED(initialised ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED, emu_module_unload(module));
 }
 
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
 {
     *function = NULL;
-    LOCKED(unusable(), get_function(function, module, name));
+    LOCKED(unusable(), emu_module_function(function, module, name));
 }
 
 CUresult cuFuncGetAttribute(int *value, int attribute, CUfunction function)
@@ -644,26 +544,9 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *n_blocks, CUfunction f
     return CUDA_SUCCESS;
 }
 
-static CUresult check_launch(CUfunction f, const unsigned *grid, const unsigned *block, unsigned dynamic_shared_bytes, void **params)
-{
-    const char *name = f->kernel->name;
-
-    if (!grid[0] || !grid[1] || !grid[2] || grid[0] > INT32_MAX || grid[1] > UINT16_MAX || grid[2] > UINT16_MAX)
-        return emu_complain(CUDA_ERROR_INVALID_VALUE, "%s: a grid of %ux%ux%u blocks", name, grid[0], grid[1], grid[2]);
-    if (!block[0] || block[1] != 1 || block[2] != 1 || block[0] > EMU_THREADS_PER_BLOCK)
-        return emu_complain(CUDA_ERROR_INVALID_VALUE, "%s: blocks of %ux%ux%u threads (blocks are one-dimensional here)", name, block[0], block[1],
-                            block[2]);
-    if (block[0] > f->kernel->max_threads)
-        return emu_complain(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, "%s: %u threads a block, made for at most %u", name, block[0],
-                            f->kernel->max_threads);
-    if (dynamic_shared_bytes || !params)
-        return emu_complain(CUDA_ERROR_INVALID_VALUE, "%s: one struct of arguments and no dynamic shared memory, please", name);
-    return CUDA_SUCCESS;
-}
-
 static CUresult launch(CUfunction f, const unsigned *grid, const unsigned *block, unsigned dynamic_shared_bytes, CUstream stream, void **params)
 {
-    CUresult result = check_launch(f, grid, block, dynamic_shared_bytes, params);
+    CUresult result = emu_launch_check(f, grid, block, dynamic_shared_bytes, params);
     struct emu_op *op;
 
     if (!result)

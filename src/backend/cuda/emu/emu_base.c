@@ -23,6 +23,8 @@ void emu_settings_read(void)
     emu_settings.driver_version = (int)setting("M40LLM_EMU_DRIVER", 12040);
     emu_settings.cc = (int)setting("M40LLM_EMU_CC", 52);
     emu_settings.n_sms = (int)setting("M40LLM_EMU_SMS", 4);
+    if (emu_settings.n_sms < 1)
+        emu_settings.n_sms = 1;
     emu_settings.memory_bytes = (size_t)setting("M40LLM_EMU_MEMORY", 512) << 20;
     random_state = emu_settings.seed;
     for (int i = 0; i < 4; i++) /* neighbouring seeds part at once */

@@ -159,10 +159,10 @@ void emu_progress(void)
     struct CUstream_st *stream;
     uint32_t n;
 
-    if (!emu_chance(4))
+    if (!emu_chance(8))
         return;
     show_memory(true);
-    for (n = 1 + emu_random_below(3); n > 0 && (stream = any_runnable()) != NULL; n--)
+    for (n = 1 + emu_random_below(8); n > 0 && (stream = any_runnable()) != NULL; n--)
         run_one(stream);
     show_memory(false);
 }
