@@ -224,7 +224,7 @@ M40LLM_API int32_t m40llm_tokenizer_eos(const m40llm_tokenizer *tokenizer);
 M40LLM_API int m40llm_tokenizer_is_end(const m40llm_tokenizer *tokenizer, int32_t id);
 
 /* Ids of `text` (any bytes; invalid UTF-8 is taken byte for byte). Writes at most `capacity` ids; *n_out is the number there are.
- * BUFFER_TOO_SMALL: *n_out > capacity, nothing else is wrong. n_bytes + 8 ids always suffice. Thread-safe. */
+ * BUFFER_TOO_SMALL: *n_out > capacity, nothing else is wrong. n_bytes + 8 ids suffice for every vocabulary in use. Thread-safe. */
 M40LLM_API m40llm_status m40llm_tokenize(const m40llm_tokenizer *tokenizer, const char *text, size_t n_bytes, unsigned flags, int32_t *ids,
                                          size_t capacity, size_t *n_out, m40llm_error *err);
 /* Text of `ids`, not NUL-terminated. INVALID_ARGUMENT: an id outside the vocabulary. BUFFER_TOO_SMALL as above. Thread-safe. */
