@@ -1,0 +1,76 @@
+/* Inside of the CPU backend. An m40_addr is a host pointer; operations have ended when they return.
+ *
+ * Files: cpu_backend.c memory and the table; cpu_ops.inc every operation but matmul, compiled twice (cpu_scalar.c: plain, the reference; cpu_ops_avx2.c: the same
+ * source for processors with AVX2 and FMA, where fmaf is an instruction); cpu_matmul.c the reference, cpu_matmul_avx2.c the fast one.
+ */
+#ifndef M40_BACKEND_CPU_CPU_BACKEND_H
+#define M40_BACKEND_CPU_CPU_BACKEND_H
+
+#include "backend/backend.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+struct m40_cpu_backend {
+    struct m40_backend base; /* first */
+    int n_threads;
+    bool has_avx2;                /* the table holds the AVX2 variants */
+    struct m40_workload workload; /* what reserve() was asked for; zeros before */
+    float *sub_sums;              /* [n_tokens][sub-blocks of a row of x]: matmul's sx, for formats with offsets */
+    float *thread_scratch;        /* [n_threads][thread_floats] */
+    size_t thread_floats;
+};
+
+enum { CPU_MIN_SUB = 16 };       /* the shortest sub-block of any format */
+enum { CPU_PANEL_ROWS = 32 };    /* rows that the AVX2 matmul works on at once: four vectors of 8 */
+enum { CPU_ATTENTION_ROWS = 8 }; /* rows of one sequence that share a widened piece of the cache */
+
+static inline struct m40_cpu_backend *m40_cpu(struct m40_backend *be)
+{
+    return (struct m40_cpu_backend *)be;
+}
+
+static inline void *m40_cpu_ptr(m40_addr addr)
+{
+    return (void *)(uintptr_t)addr;
+}
+
+/* The calling thread's scratch memory, inside a parallel region of at most n_threads. */
+static inline float *m40_cpu_scratch(const struct m40_cpu_backend *cpu)
+{
+#ifdef _OPENMP
+    return cpu->thread_scratch + (size_t)omp_get_thread_num() * cpu->thread_floats;
+#else
+    return cpu->thread_scratch;
+#endif
+}
+
+/* Threads for an operation of about this many multiply-adds: starting them costs microseconds, so that small ones stay on one. */
+static inline int m40_cpu_threads(const struct m40_cpu_backend *cpu, uint64_t n_mads)
+{
+    return n_mads < 1u << 16 ? 1 : cpu->n_threads;
+}
+
+/* Bytes of one row of the matrix; matrix_create has checked that they do not overflow. */
+size_t m40_cpu_row_bytes(const struct m40_matrix *matrix);
+
+/* Checks a matmul's arguments against the reserved workload, and writes the sums of x over the format's sub-blocks, where it has any, to cpu->sub_sums. */
+m40llm_status m40_cpu_matmul_begin(struct m40_cpu_backend *cpu, const struct m40_matmul_args *args, m40llm_error *err);
+
+/* Floats of scratch memory that one thread needs, for each matmul. */
+size_t m40_cpu_matmul_scalar_floats(const struct m40_workload *workload);
+size_t m40_cpu_matmul_avx2_floats(const struct m40_workload *workload);
+
+m40llm_status m40_cpu_matmul_scalar(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
+m40llm_status m40_cpu_matmul_avx2(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
+
+/* What format->weights is, for processors with AVX2. */
+typedef void (*m40_cpu_weights_fn)(const void *blocks, size_t n_blocks, float *w, float *m);
+m40_cpu_weights_fn m40_cpu_weights_avx2(const struct m40_format *format);
+
+/* Fill in every operation. */
+void m40_cpu_set_ops_scalar(struct m40_backend_ops *ops);
+void m40_cpu_set_ops_avx2(struct m40_backend_ops *ops);
+
+#endif

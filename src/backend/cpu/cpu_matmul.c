@@ -1,0 +1,111 @@
+/* The reference matmul: docs/numerics.md to the letter. */
+#include "backend/cpu/cpu_backend.h"
+
+#include "base/fmath.h"
+#include "base/mem.h"
+
+size_t m40_cpu_row_bytes(const struct m40_matrix *matrix)
+{
+    return matrix->n_cols / matrix->format->type->block_elems * matrix->format->type->block_bytes;
+}
+
+static void sum_sub_blocks(const float *x, uint64_t n_cols, uint32_t sub, float *sums)
+{
+    for (uint64_t first = 0; first < n_cols; first += sub) {
+        float sx = 0;
+
+        for (uint32_t c = 0; c < sub; c++)
+            sx = sx + x[first + c];
+        *sums++ = sx;
+    }
+}
+
+m40llm_status m40_cpu_matmul_begin(struct m40_cpu_backend *cpu, const struct m40_matmul_args *args, m40llm_error *err)
+{
+    const struct m40_workload *limit = &cpu->workload;
+    uint64_t n_cols = args->w->n_cols;
+    uint32_t sub = args->w->format->sub;
+    const float *x = m40_cpu_ptr(args->x);
+
+    if (args->n_tokens > limit->n_tokens || n_cols > limit->n_cols || args->w->n_rows > limit->n_rows)
+        return m40_fail(err, M40LLM_INVALID_ARGUMENT, "matmul of %u tokens, %llu x %llu, is beyond the reserved %u tokens, %u x %u", args->n_tokens,
+                        (unsigned long long)args->w->n_rows, (unsigned long long)n_cols, limit->n_tokens, limit->n_rows, limit->n_cols);
+    if (sub == 0)
+        return M40LLM_OK;
+#pragma omp parallel for num_threads(m40_cpu_threads(cpu, args->n_tokens *n_cols))
+    for (uint32_t t = 0; t < args->n_tokens; t++)
+        sum_sub_blocks(x + t * n_cols, n_cols, sub, cpu->sub_sums + t * (n_cols / sub));
+    return M40LLM_OK;
+}
+
+size_t m40_cpu_matmul_scalar_floats(const struct m40_workload *workload)
+{
+    return (size_t)workload->n_cols + workload->n_cols / CPU_MIN_SUB; /* one row's w and m */
+}
+
+/* Sum of one chunk of n columns. sub: columns that share an offset m, whose sum of x is sx; 0: no offsets. */
+static float chunk_sum(const float *w, const float *m, uint32_t sub, const float *x, const float *sx, uint32_t n)
+{
+    uint32_t step = sub ? sub : n;
+    float acc = 0;
+
+    for (uint32_t first = 0; first < n; first += step) {
+        for (uint32_t c = first; c < first + step; c++)
+            acc = m40_fmaf(w[c], x[c], acc);
+        if (sub)
+            acc = m40_fmaf(-m[first / sub], sx[first / sub], acc);
+    }
+    return acc;
+}
+
+static float row_sum(const float *w, const float *m, uint32_t sub, const float *x, const float *sx, uint64_t n_cols)
+{
+    uint64_t n_chunks = (n_cols + M40_MATMUL_CHUNK - 1) / M40_MATMUL_CHUNK;
+    float group = 0, total = 0;
+
+    for (uint64_t chunk = 0; chunk < n_chunks; chunk++) {
+        uint64_t first = chunk * M40_MATMUL_CHUNK, left = n_cols - first;
+        uint32_t n = left < M40_MATMUL_CHUNK ? (uint32_t)left : M40_MATMUL_CHUNK;
+        uint64_t first_sub = sub ? first / sub : 0;
+        float sum = chunk_sum(w + first, m + first_sub, sub, x + first, sx + first_sub, n);
+
+        group = chunk % M40_MATMUL_GROUP == 0 ? sum : group + sum;
+        if (chunk % M40_MATMUL_GROUP == M40_MATMUL_GROUP - 1 || chunk == n_chunks - 1)
+            total = chunk < M40_MATMUL_GROUP ? group : total + group;
+    }
+    return total;
+}
+
+static void matmul_row(const struct m40_cpu_backend *cpu, const struct m40_matmul_args *args, uint64_t r)
+{
+    const struct m40_matrix *matrix = args->w;
+    const struct m40_format *format = matrix->format;
+    const float *x = m40_cpu_ptr(args->x), *bias = m40_cpu_ptr(args->bias), *residual = m40_cpu_ptr(args->residual);
+    uint64_t n_cols = matrix->n_cols, n_subs = format->sub ? n_cols / format->sub : 0;
+    float *w = m40_cpu_scratch(cpu), *m = w + n_cols, *y = m40_cpu_ptr(args->y);
+    const uint8_t *row = (const uint8_t *)m40_cpu_ptr(matrix->data) + r * m40_cpu_row_bytes(matrix);
+
+    format->weights(row, n_cols / format->type->block_elems, w, m);
+    for (uint32_t t = 0; t < args->n_tokens; t++) {
+        float value = row_sum(w, m, format->sub, x + t * n_cols, cpu->sub_sums + t * n_subs, n_cols);
+
+        if (bias)
+            value = value + bias[r];
+        if (residual)
+            value = value + residual[t * matrix->n_rows + r];
+        y[t * matrix->n_rows + r] = value;
+    }
+}
+
+m40llm_status m40_cpu_matmul_scalar(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err)
+{
+    struct m40_cpu_backend *cpu = m40_cpu(be);
+    m40llm_status status = m40_cpu_matmul_begin(cpu, args, err);
+
+    if (status != M40LLM_OK)
+        return status;
+#pragma omp parallel for num_threads(m40_cpu_threads(cpu, args->n_tokens * args->w->n_rows * args->w->n_cols))
+    for (uint64_t r = 0; r < args->w->n_rows; r++)
+        matmul_row(cpu, args, r);
+    return M40LLM_OK;
+}

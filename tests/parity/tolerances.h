@@ -1,0 +1,34 @@
+/* How far the scalar CPU backend may be from the same operation in doubles. Each bound follows from counting the roundings that a term goes through; U is the largest
+ * relative error of one. Where terms can cancel, the bound is relative to the sum of their magnitudes, not to the result. */
+#ifndef M40_TESTS_PARITY_TOLERANCES_H
+#define M40_TESTS_PARITY_TOLERANCES_H
+
+#define U 0x1p-24 /* half an ulp, relative */
+
+/* An fma, a product or a quotient that ends below 2^-126 is off by at most this much instead. */
+#define TINY 0x1p-150
+
+/* A term goes through at most 256 fmas of its chunk, 16 for offsets, 8 additions of chunks, one for each of K / 2048 groups (3 here), bias and residual; an offset's
+ * sum of x through 32 before that; the weight itself may be rounded once (Q6_K). */
+#define TOLERANCE_MATMUL (320 * U)
+
+/* All terms of the sum of squares are positive: n / 256 + 8 roundings for n columns, halved by the square root; then division, root, reciprocal and two products. */
+#define TOLERANCE_RMS_NORM(n) (((double)(n) / 512 + 4 + 6) * U)
+
+/* Two roundings; relative to |a c| + |b s|. */
+#define TOLERANCE_ROPE (2 * U)
+
+/* Relative to the weighted sum of |v|. A score is off by head_dim + 1 roundings of the sum of |q k|, and by as much as the exponential's argument is rounded (one of
+ * the largest score's magnitude): an error of exp's argument is a relative error of a weight, which counts twice, in O and in L. Then 64 fmas of a piece, 3 roundings for each
+ * further piece, 2 ulp of every exponential (two of them for a late piece), the division. */
+#define TOLERANCE_ATTENTION(head_dim, score_magnitude, n_pieces)                                                                                     \
+    (2 * ((double)(head_dim) + 3) * (score_magnitude)*U + 2 * (64 + 8 + 3 * (double)(n_pieces)) * U)
+/* No case may be so badly conditioned that its bound says nothing. */
+#define TOLERANCE_ATTENTION_MOST 1e-3
+
+/* 2 ulp of exp, then addition, division and product. */
+#define TOLERANCE_SILU (8 * U)
+/* Below -88.72 exp(-g) is infinite and silu is -0, where the exact value is at most 88.73 exp(-88.72) = 2.6e-37. */
+#define TOLERANCE_SILU_ABS 2.7e-37
+
+#endif
