@@ -37,6 +37,8 @@ void simt_register(struct simt_kernel *kernel);
     }                                                                                                                                                \
     static inline void name##_body(const argtype args)
 
+#define SIMT_KERNEL_RESIDENT(name, argtype, max_threads, min_blocks) SIMT_KERNEL(name, argtype, max_threads)
+
 /* The block's shared memory: exactly n_bytes, filled with NaNs at the block's start. */
 void *simt_shared_slow(size_t n_bytes);
 

@@ -34,4 +34,98 @@ struct selftest_grid_args {
     uint32_t n_rounds;
 };
 
+/* ---- norm.cu ---- */
+
+/* Both kernels of m40_rms_norm_args; y may be x. rms_norm: a block of 256 threads a row. rms_norm_short: a warp a row, 8 rows a block, n_cols <= 256. */
+struct rms_norm_args {
+    const float *x;      /* [n_rows][n_cols] */
+    const float *weight; /* [n_cols] */
+    float *y;            /* [n_rows][n_cols] */
+    uint32_t n_rows, n_cols;
+    float eps;
+};
+
+/* ---- rope.cu: grid (token, 256 pairs) ---- */
+
+struct rope_args {
+    float *x;           /* [n_tokens][n_heads][head_dim] */
+    const int32_t *pos; /* [n_tokens] */
+    const float *table; /* [n_ctx][n_half][cos, sin] */
+    uint32_t n_heads, head_dim;
+    uint32_t n_half;   /* pairs of a head */
+    uint32_t a_stride; /* pair i is (a_stride i, a_stride i + b_offset): 2 and 1, or 1 and n_half */
+    uint32_t b_offset;
+};
+
+/* ---- what kv.cu and attention.cu know of the cache and the rows ---- */
+
+struct kv_view {
+    uint8_t *base;        /* [n_pages][k, v][n_kv_heads][32][head_dim] of FP16 or FP32 */
+    const int32_t *pos;   /* [n_tokens] */
+    const int32_t *slot;  /* [n_tokens] */
+    const int32_t *pages; /* [n_slots][n_slot_pages] */
+    uint32_t n_slot_pages;
+    uint32_t n_kv_heads, head_dim;
+    uint32_t is_f32;
+};
+
+/* ---- kv.cu: grid (token, 256 pieces of 8 elements, k or v) ---- */
+
+struct kv_append_args {
+    struct kv_view kv;
+    const float *k, *v; /* [n_tokens][n_kv_heads][head_dim] */
+};
+
+/* ---- attention.cu ---- */
+
+struct attention_args {
+    struct kv_view kv;
+    const float *q; /* [n_tokens][n_heads][head_dim] */
+    float *y;       /* the same */
+    float *o;       /* split, merge: [n_slice][n_heads][n_pieces][head_dim], a piece's weighted sum of V */
+    float *ml;      /* split, merge: [n_slice][n_heads][n_pieces][max, sum of exponentials] */
+    uint32_t n_tokens, n_heads;
+    uint32_t first_token;   /* split, merge: of this slice */
+    uint32_t n_pieces;      /* split, merge: of the longest row */
+    uint32_t n_group;       /* query heads that share a KV head */
+    uint32_t n_block_heads; /* of these, how many one block takes; the last block of a KV head may have fewer */
+    float scale;
+};
+
+/* ---- act.cu ---- */
+
+/* y = silu(gate) * up: the first 4 n_quads elements as 128-bit words, the others one by one. */
+struct silu_mul_args {
+    const float *gate, *up;
+    float *y;
+    uint64_t n, n_quads;
+};
+
+/* ---- rows.cu ---- */
+
+/* Grid (row, 256 words); a word is 128 bits where is_wide, else one float. */
+struct gather_rows_args {
+    const float *x;      /* [..][n_cols] */
+    const int32_t *rows; /* [n_rows] */
+    float *y;            /* [n_rows][n_cols] */
+    uint32_t n_cols, is_wide;
+};
+
+/* Grid (token, 32 sub-blocks), 128 threads. */
+struct block_sums_args {
+    const float *x; /* [n_tokens][n_cols] */
+    float *sums;    /* [n_tokens][n_sums] */
+    uint32_t n_cols, n_sums;
+    uint32_t sub; /* 16 or 32 columns a sum */
+};
+
+/* ---- bandwidth.cu ---- */
+
+/* Reads n_words 128-bit words; the sink gets a value that depends on all of them, so that no load can be left out. */
+struct bandwidth_read_args {
+    const uint8_t *data;
+    uint32_t *sink; /* [1] */
+    uint64_t n_words;
+};
+
 #endif

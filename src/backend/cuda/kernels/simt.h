@@ -13,6 +13,8 @@
  *             args.x[i] = args.x[i] * args.factor;
  *     }
  *
+ * SIMT_KERNEL_RESIDENT(name, argtype, max_threads, min_blocks) is the same and has the compiler keep to the registers with which min_blocks blocks fit on a multiprocessor.
+ *
  * Blocks are one-dimensional, grids up to three. A kernel takes one struct by value and returns nothing. One shared struct a kernel, at most 48 KB:
  *     SIMT_SHARED(struct scale_shared, shared);                         (then shared->..., as a pointer; its content is undefined at first)
  * Every thread of a block reaches every simt_barrier(), and every lane of a warp every shuffle; a thread that has returned counts for neither.

@@ -8,6 +8,9 @@
 #define SIMT_KERNEL(name, argtype, max_threads)                                                                                                      \
     extern "C" __attribute__((global)) __attribute__((launch_bounds(max_threads))) void name(const argtype args)
 
+#define SIMT_KERNEL_RESIDENT(name, argtype, max_threads, min_blocks)                                                                                 \
+    extern "C" __attribute__((global)) __attribute__((launch_bounds(max_threads, min_blocks))) void name(const argtype args)
+
 #define SIMT_SHARED(type, name)                                                                                                                      \
     static __attribute__((shared)) type name##_storage;                                                                                              \
     static_assert(sizeof(type) <= SIMT_SHARED_MAX && alignof(type) <= 16, "shared memory of a block");                                               \

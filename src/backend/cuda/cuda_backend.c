@@ -1,0 +1,106 @@
+/* Opening and closing a CUDA card, and its table of operations. */
+#include "backend/cuda/cuda_internal.h"
+#include "backend/cuda/cuda_launch_matmul.h"
+#include "backend/cuda/kernel_images.h"
+
+#include "base/mem.h"
+
+#include <stdio.h>
+
+static void close_backend(struct m40_backend *be)
+{
+    struct m40_cuda *c = m40_cuda_of(be);
+    struct m40_cuda_driver *driver = c->driver;
+
+    if (c->context) {
+        driver->CtxSetCurrent(c->context);
+        if (c->stream)
+            driver->StreamSynchronize(c->stream);
+        m40_cuda_memory_close(c);
+        m40_cuda_unload(c);
+        if (c->stream)
+            driver->StreamDestroy(c->stream);
+        driver->CtxSetCurrent(NULL);
+        driver->DevicePrimaryCtxRelease(c->device);
+    }
+    m40_free(c->modules);
+    m40_free(c->matmul);
+    m40_cuda_driver_close(&c->driver);
+    m40_free(c);
+}
+
+static void get_info(const struct m40_backend *be, m40llm_device_info *out)
+{
+    const struct m40_cuda *c = (const struct m40_cuda *)be;
+    size_t n_free = 0, n_total = 0;
+
+    *out = c->info;
+    if (c->driver->CtxSetCurrent(c->context) == CUDA_SUCCESS && c->driver->MemGetInfo(&n_free, &n_total) == CUDA_SUCCESS)
+        out->memory_free_bytes = n_free;
+}
+
+static const struct m40_backend_ops cuda_ops = {
+    .close = close_backend,
+    .get_info = get_info,
+    .measure_bandwidth = m40_cuda_measure_bandwidth,
+    .alloc = m40_cuda_alloc,
+    .free = m40_cuda_free,
+    .write = m40_cuda_write,
+    .read = m40_cuda_read,
+    .sync = m40_cuda_sync,
+    .reserve = m40_cuda_reserve,
+    .matrix_create = m40_cuda_matrix_create,
+    .matrix_destroy = m40_cuda_matrix_destroy,
+    .embed = m40_cuda_embed,
+    .rms_norm = m40_cuda_rms_norm,
+    .matmul = m40_cuda_matmul,
+    .rope = m40_cuda_rope,
+    .kv_append = m40_cuda_kv_append,
+    .attention = m40_cuda_attention,
+    .silu_mul = m40_cuda_silu_mul,
+    .gather_rows = m40_cuda_gather_rows,
+};
+
+/* A context, a stream, and what launches need to know of the card. */
+static m40llm_status start_device(struct m40_cuda *c, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_cuda_driver *d = c->driver;
+    int n_sms = 0;
+
+    M40_CUDA_TRY(d, d->DevicePrimaryCtxRetain(&c->context, c->device), "opening %s (%s)", c->info.spec, c->info.name);
+    M40_TRY(m40_cuda_enter(c, err));
+    M40_TRY(m40_cuda_check(c, d->StreamCreate(&c->stream, CU_STREAM_NON_BLOCKING), "creating a stream", err));
+    M40_TRY(m40_cuda_check(c, d->DeviceGetAttribute(&n_sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, c->device), "counting multiprocessors", err));
+    c->n_sms = (uint32_t)n_sms;
+    c->use_sass = c->info.cc_major == 5 && c->info.cc_minor == 2 && m40_n_kernel_images > 0 && m40_kernel_images[0].cubin;
+    snprintf(c->info.code, sizeof c->info.code, "%s", c->use_sass ? "SASS sm_52" : "PTX compute_52");
+fail:
+    return status;
+}
+
+m40llm_status m40_backend_open_cuda(struct m40_backend **out, const m40llm_device_options *options, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_backend *be = NULL;
+    struct m40_cuda *c = m40_calloc(1, sizeof *c);
+
+    *out = NULL;
+    M40_FAIL_IF(!c, M40LLM_NO_MEMORY, "CUDA backend");
+    be = &c->base;
+    c->base.ops = cuda_ops;
+    c->base.logger = options->logger;
+    c->base.is_cuda = true;
+    c->modules = m40_calloc(m40_n_kernel_images, sizeof *c->modules);
+    M40_FAIL_IF(!c->modules, M40LLM_NO_MEMORY, "table of modules");
+    M40_TRY(m40_cuda_driver_open(&c->driver, options->cuda_library, err));
+    M40_TRY(m40_cuda_choose(c->driver, options, &c->device, &c->info, err));
+    M40_TRY(start_device(c, err));
+    M40_TRY(m40_cuda_memory_open(c, err));
+    M40_TRY(m40_cuda_load_op_kernels(c, err));
+    *out = be;
+    return M40LLM_OK;
+fail:
+    m40_backend_close(&be);
+    return status;
+}

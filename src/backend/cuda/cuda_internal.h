@@ -1,0 +1,167 @@
+/* What the files of the CUDA backend share: its object, memory, modules and launches.
+ *
+ * One thread at a time, but any thread: every function that calls the driver makes the context current first. Everything runs in order on one stream. Operations neither allocate
+ * nor wait for the device. */
+#ifndef M40_CUDA_INTERNAL_H
+#define M40_CUDA_INTERNAL_H
+
+#include "backend/backend.h"
+#include "backend/cuda/cuda_driver.h"
+#include "backend/cuda/kernels/kernel_args.h"
+
+enum { M40_CUDA_MAX_THREADS = 256 };     /* a block; what the kernels are compiled for */
+enum { M40_CUDA_STAGE_BYTES = 4 << 20 }; /* most that one piece of staged data may have */
+enum { M40_CUDA_N_STAGES = 4 };          /* pieces of the ring */
+enum { M40_CUDA_READ_BYTES = 1 << 20 };  /* pinned memory that reads pass through */
+enum { M40_CUDA_N_COUNTERS = 8192 };     /* of scratch.counters */
+enum { M40_CUDA_SMALL_TOKENS = 16 };     /* the most tokens for which a matmul shares K among blocks through scratch.partials */
+
+struct m40_cuda_area {
+    m40_addr addr;
+    uint64_t n_bytes;
+};
+
+/* Scratch memory, sized by reserve(). An operation may use all of it; nothing in it lives on to the next operation, but counters are zero between operations. */
+struct m40_cuda_scratch {
+    struct m40_cuda_area block_sums; /* float [n_tokens][ceil(n_cols / 16)]: sums of x */
+    struct m40_cuda_area partials;   /* float: group sums of a matmul [ceil(n_cols / 2048)][min(n_tokens, 16)][n_rows], or pieces of attention */
+    struct m40_cuda_area counters;   /* uint32 [M40_CUDA_N_COUNTERS]: zero; a kernel that counts leaves zero behind */
+};
+
+/* Pinned memory that writes pass through: a ring of stages, each filled from its beginning, sent piece by piece, and used again once the event behind its last copy has passed. */
+struct m40_cuda_staging {
+    uint8_t *host; /* [M40_CUDA_N_STAGES][M40_CUDA_STAGE_BYTES] */
+    CUevent sent[M40_CUDA_N_STAGES];
+    uint32_t current;
+    uint64_t n_used; /* bytes of the current stage */
+};
+
+struct m40_cuda_function {
+    CUfunction function;
+    char name[64];
+};
+
+/* Kernels of the operations that every model needs; loaded at open. */
+struct m40_cuda_op_kernels {
+    CUfunction rms_norm, rms_norm_short, rope, kv_append, silu_mul, gather_rows, block_sums;
+    CUfunction attention_split[4]; /* by log2 of the query heads a thread has */
+    CUfunction attention_merge, attention_fused;
+};
+
+struct m40_cuda {
+    struct m40_backend base;
+    struct m40_cuda_driver *driver;
+    m40llm_device_info info;
+    CUdevice device;
+    CUcontext context; /* the primary one, retained */
+    CUstream stream;
+    uint32_t n_sms;
+    bool use_sass; /* machine code for sm_52 where it is embedded */
+
+    CUmodule *modules;                   /* [m40_n_kernel_images], NULL: not loaded */
+    struct m40_cuda_function *functions; /* every function given out, so that an error can name it */
+    size_t n_functions, functions_capacity;
+    uint64_t jit_ns, jit_reported_ns; /* time spent loading modules: all, and said in the log */
+    uint32_t n_loaded;
+    CUfunction last_launched;
+    struct m40_cuda_op_kernels kernels;
+    struct m40_cuda_matmul *matmul; /* cuda_launch_matmul.c's own: one block from m40_calloc or NULL; freed with m40_free at close */
+
+    struct m40_workload workload;
+    struct m40_cuda_scratch scratch;
+    struct m40_cuda_staging staging;
+    uint8_t *read_buffer; /* pinned, M40_CUDA_READ_BYTES */
+};
+
+static inline struct m40_cuda *m40_cuda_of(struct m40_backend *be)
+{
+    return (struct m40_cuda *)be;
+}
+
+/* For the arguments of kernels; nothing on the host follows it. */
+static inline void *m40_cuda_ptr(m40_addr addr)
+{
+    return (void *)(uintptr_t)addr;
+}
+
+static inline uint32_t m40_cuda_div_up(uint64_t n, uint32_t unit)
+{
+    return (uint32_t)((n + unit - 1) / unit);
+}
+
+/* ---- cuda_module.c ---- */
+
+/* The function `kernel` of the image kernels/<image>.cu; loads the image's module on first use (machine code on sm_52 where embedded, else PTX, which the driver compiles). Slow: for
+ * open and matrix_create; the caller keeps the result. */
+m40llm_status m40_cuda_kernel(struct m40_cuda *c, const char *image, const char *kernel, CUfunction *out, m40llm_error *err);
+
+/* Issues function over a grid of gx * gy * gz blocks of `threads` threads. args: the kernel's one argument, copied before the return. */
+m40llm_status m40_cuda_launch(struct m40_cuda *c, CUfunction function, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t threads, const void *args,
+                              m40llm_error *err);
+
+/* As m40_cuda_status; because an error of the device shows up at a later call, the text also names the kernel that was issued last. */
+m40llm_status m40_cuda_check(struct m40_cuda *c, CUresult result, const char *call, m40llm_error *err);
+
+/* Makes the context current on this thread. */
+m40llm_status m40_cuda_enter(struct m40_cuda *c, m40llm_error *err);
+
+/* Says in the log, at info, how long modules took to load since the last report, if any were. */
+void m40_cuda_report_loading(struct m40_cuda *c);
+void m40_cuda_unload(struct m40_cuda *c);
+
+/* ---- cuda_memory.c ---- */
+
+/* The operations of the table. */
+m40llm_status m40_cuda_alloc(struct m40_backend *be, uint64_t n_bytes, m40_addr *out, m40llm_error *err);
+void m40_cuda_free(struct m40_backend *be, m40_addr addr);
+m40llm_status m40_cuda_write(struct m40_backend *be, m40_addr dst, const void *src, uint64_t n_bytes, m40llm_error *err);
+m40llm_status m40_cuda_read(struct m40_backend *be, void *dst, m40_addr src, uint64_t n_bytes, m40llm_error *err);
+m40llm_status m40_cuda_sync(struct m40_backend *be, m40llm_error *err);
+m40llm_status m40_cuda_reserve(struct m40_backend *be, const struct m40_workload *workload, m40llm_error *err);
+
+/* For data that is made rather than copied: n_bytes <= M40_CUDA_STAGE_BYTES of pinned memory, aligned to 256, the caller's until stage_send(), which issues the copy of its first
+ * n_bytes to dst, in order with the operations. Waits where the ring is full. */
+m40llm_status m40_cuda_stage(struct m40_cuda *c, uint64_t n_bytes, void **out, m40llm_error *err);
+m40llm_status m40_cuda_stage_send(struct m40_cuda *c, m40_addr dst, uint64_t n_bytes, m40llm_error *err);
+
+/* Pinned buffers, made at open. */
+m40llm_status m40_cuda_memory_open(struct m40_cuda *c, m40llm_error *err);
+void m40_cuda_memory_close(struct m40_cuda *c);
+
+/* ---- cuda_scratch.c ---- */
+
+struct m40_cuda_scratch_sizes {
+    uint64_t block_sums_bytes, partials_bytes, counters_bytes; /* multiples of 256 */
+};
+
+/* Of the areas of scratch memory for a workload. */
+struct m40_cuda_scratch_sizes m40_cuda_scratch_sizes(const struct m40_workload *workload);
+
+/* ---- cuda_device.c ---- */
+
+/* The card that options->spec names ("cuda", "cuda:N", "auto" or NULL: the best), with why in out->why. NO_DEVICE says why there is none. */
+m40llm_status m40_cuda_choose(struct m40_cuda_driver *driver, const m40llm_device_options *options, CUdevice *out_device, m40llm_device_info *out,
+                              m40llm_error *err);
+
+/* ---- cuda_launch_ops.c ---- */
+
+struct kv_view m40_cuda_kv_view(const struct m40_kv_layer *kv, const struct m40_rows *rows);
+m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err);
+m40llm_status m40_cuda_rms_norm(struct m40_backend *be, const struct m40_rms_norm_args *args, m40llm_error *err);
+m40llm_status m40_cuda_rope(struct m40_backend *be, const struct m40_rope_args *args, m40llm_error *err);
+m40llm_status m40_cuda_kv_append(struct m40_backend *be, const struct m40_kv_append_args *args, m40llm_error *err);
+m40llm_status m40_cuda_silu_mul(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
+m40llm_status m40_cuda_gather_rows(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);
+
+/* Sums of x [n_tokens][n_cols] over every `sub` (16 or 32) columns, ascending, into scratch.block_sums: float [n_tokens][ceil(n_cols / sub)]. INVALID_ARGUMENT beyond the workload. */
+m40llm_status m40_cuda_block_sums(struct m40_cuda *c, m40_addr x, uint32_t n_tokens, uint32_t n_cols, uint32_t sub, m40llm_error *err);
+
+/* ---- cuda_launch_attention.c ---- */
+
+m40llm_status m40_cuda_attention(struct m40_backend *be, const struct m40_attention_args *args, m40llm_error *err);
+
+/* ---- cuda_bandwidth.c ---- */
+
+m40llm_status m40_cuda_measure_bandwidth(struct m40_backend *be, double *out_bytes_per_s, m40llm_error *err);
+
+#endif

@@ -1,0 +1,226 @@
+#include "backend/cuda/cuda_launch_matmul.h"
+
+#include "backend/cuda/kernels/matmul_args.h"
+#include "base/mem.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { N_MATVECS = 5 };                /* for 1, 2, 4, 8, 16 tokens */
+enum { MATVEC_ALWAYS_TOKENS = 32 };    /* up to here pieces of 16 tokens beat a half-empty GEMM tile */
+enum { MATVEC_SOMETIMES_TOKENS = 64 }; /* up to here where the GEMM has fewer blocks than the card has multiprocessors */
+enum { PACK_PIECE_BYTES = 32 << 20 };
+
+struct format_kernels {
+    CUfunction matvec[N_MATVECS]; /* for at most 1 << i tokens */
+    CUfunction gemm, embed;
+    bool is_loaded;
+};
+
+/* Functions are looked up when the first matrix of a format is made. */
+struct m40_cuda_matmul {
+    struct format_kernels of[M40_DTYPE_LIMIT]; /* by type number */
+};
+
+static m40llm_status find_kernel(struct m40_cuda *c, const struct m40_format *format, const char *kernel, CUfunction *out, m40llm_error *err)
+{
+    char image[64], name[64];
+
+    snprintf(image, sizeof image, "matmul_%s", format->type->name);
+    snprintf(name, sizeof name, "%s_%s", kernel, format->type->name);
+    return m40_cuda_kernel(c, image, name, out, err);
+}
+
+static m40llm_status load_format(struct m40_cuda *c, const struct m40_format *format, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct format_kernels *kernels;
+
+    if (!c->matmul)
+        c->matmul = m40_calloc(1, sizeof *c->matmul);
+    M40_FAIL_IF(!c->matmul, M40LLM_NO_MEMORY, "table of matmul kernels");
+    kernels = &c->matmul->of[format->type->number];
+    if (kernels->is_loaded)
+        return M40LLM_OK;
+    for (unsigned i = 0; i < N_MATVECS; i++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "matvec%u", 1u << i);
+        M40_TRY(find_kernel(c, format, name, &kernels->matvec[i], err));
+    }
+    M40_TRY(find_kernel(c, format, "gemm", &kernels->gemm, err));
+    M40_TRY(find_kernel(c, format, "embed", &kernels->embed, err));
+    kernels->is_loaded = true;
+    return M40LLM_OK;
+fail:
+    return status;
+}
+
+/* ---- matrices ---- */
+
+static uint64_t div_up(uint64_t n, uint64_t unit)
+{
+    return (n + unit - 1) / unit;
+}
+
+/* n_tiles row tiles from first on, of row_tile_bytes each, into `out`; each thread packs whole row tiles. */
+static void pack(const struct m40_matrix *matrix, const void *rows, uint64_t first, uint64_t n_tiles, uint64_t row_tile_bytes, uint8_t *out)
+{
+#pragma omp parallel for schedule(static)
+    for (uint64_t i = 0; i < n_tiles; i++)
+        m40_format_pack_rows(matrix->format, rows, matrix->n_rows, matrix->n_cols, first + i, 1, out + i * row_tile_bytes);
+}
+
+static m40llm_status upload(struct m40_backend *be, const struct m40_matrix *matrix, const void *rows, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    uint64_t n_tiles = div_up(matrix->n_rows, M40_TILE_ROWS), row_tile_bytes = matrix->size_bytes / n_tiles;
+    uint64_t n_piece_tiles = row_tile_bytes < PACK_PIECE_BYTES ? PACK_PIECE_BYTES / row_tile_bytes : 1;
+    uint8_t *piece;
+
+    if (n_piece_tiles > n_tiles)
+        n_piece_tiles = n_tiles;
+    piece = m40_calloc_aligned(n_piece_tiles, row_tile_bytes);
+    M40_FAIL_IF(!piece, M40LLM_NO_MEMORY, "%llu bytes to repack weights in", (unsigned long long)(n_piece_tiles * row_tile_bytes));
+    for (uint64_t first = 0; first < n_tiles; first += n_piece_tiles) {
+        uint64_t n = n_tiles - first < n_piece_tiles ? n_tiles - first : n_piece_tiles;
+
+        pack(matrix, rows, first, n, row_tile_bytes, piece);
+        M40_TRY(m40_cuda_write(be, matrix->data + first * row_tile_bytes, piece, n * row_tile_bytes, err));
+    }
+fail:
+    m40_free(piece);
+    return status;
+}
+
+m40llm_status m40_cuda_matrix_create(struct m40_backend *be, const struct m40_format *format, uint64_t n_rows, uint64_t n_cols, const void *rows,
+                                     struct m40_matrix *out, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_cuda *c = m40_cuda_of(be);
+    struct m40_matrix matrix = {.format = format, .n_rows = n_rows, .n_cols = n_cols};
+
+    memset(out, 0, sizeof *out);
+    M40_FAIL_IF(n_rows == 0 || n_cols == 0 || n_rows > UINT32_MAX || n_cols > UINT32_MAX / 2 || n_cols % format->type->block_elems,
+                M40LLM_UNSUPPORTED, "a %s matrix of %llu x %llu", format->type->name, (unsigned long long)n_rows, (unsigned long long)n_cols);
+    M40_FAIL_IF(n_cols > (uint64_t)MATMUL_CHUNK * MATMUL_GROUP && div_up(n_rows, M40_TILE_ROWS) > M40_CUDA_N_COUNTERS, M40LLM_UNSUPPORTED,
+                "a matrix of %llu rows: at most %u", (unsigned long long)n_rows, (unsigned)M40_CUDA_N_COUNTERS * M40_TILE_ROWS);
+    M40_FAIL_IF(!m40_format_tiled_bytes(format, n_rows, n_cols, &matrix.size_bytes), M40LLM_UNSUPPORTED, "a matrix of %llu x %llu",
+                (unsigned long long)n_rows, (unsigned long long)n_cols);
+    M40_TRY(load_format(c, format, err));
+    M40_TRY(m40_cuda_alloc(be, matrix.size_bytes, &matrix.data, err));
+    M40_TRY(upload(be, &matrix, rows, err));
+    *out = matrix;
+    return M40LLM_OK;
+fail:
+    m40_cuda_free(be, matrix.data);
+    return status;
+}
+
+void m40_cuda_matrix_destroy(struct m40_backend *be, struct m40_matrix *matrix)
+{
+    m40_cuda_free(be, matrix->data);
+    memset(matrix, 0, sizeof *matrix);
+}
+
+/* ---- matmul ---- */
+
+static const struct format_kernels *kernels_of(const struct m40_cuda *c, const struct m40_matrix *matrix)
+{
+    const struct format_kernels *kernels = &c->matmul->of[matrix->format->type->number];
+
+    assert(kernels->is_loaded); /* by matrix_create */
+    return kernels;
+}
+
+/* `count` floats further on, where there is anything. */
+static m40_addr advance(m40_addr addr, uint64_t count)
+{
+    return addr ? addr + count * sizeof(float) : 0;
+}
+
+/* y for n_tokens from `first` on. The addresses become pointers that only the device follows. */
+static struct matmul_kernel_args kernel_args(const struct m40_cuda *c, const struct m40_matmul_args *args, uint32_t first, uint32_t n_tokens)
+{
+    const struct m40_matrix *w = args->w;
+    struct matmul_kernel_args k = {.n_rows = (uint32_t)w->n_rows, .n_cols = (uint32_t)w->n_cols, .n_tokens = n_tokens};
+
+    k.tiles = (const uint8_t *)(uintptr_t)w->data;
+    k.x = (const float *)(uintptr_t)advance(args->x, first * w->n_cols);
+    k.bias = (const float *)(uintptr_t)args->bias;
+    k.residual = (const float *)(uintptr_t)advance(args->residual, first * w->n_rows);
+    k.y = (float *)(uintptr_t)advance(args->y, first * w->n_rows);
+    k.block_sums = (const float *)(uintptr_t)c->scratch.block_sums.addr;
+    k.partials = (float *)(uintptr_t)c->scratch.partials.addr;
+    k.counters = (uint32_t *)(uintptr_t)c->scratch.counters.addr;
+    return k;
+}
+
+static m40llm_status launch_matvecs(struct m40_cuda *c, const struct m40_matmul_args *args, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const struct format_kernels *kernels = kernels_of(c, args->w);
+    uint32_t n_row_tiles = (uint32_t)div_up(args->w->n_rows, MATMUL_TILE);
+    uint32_t n_groups = (uint32_t)div_up(args->w->n_cols, MATMUL_CHUNK * MATMUL_GROUP);
+
+    for (uint32_t first = 0; first < args->n_tokens; first += MATVEC_MAX_TOKENS) {
+        uint32_t n_left = args->n_tokens - first, n_tokens = n_left < MATVEC_MAX_TOKENS ? n_left : MATVEC_MAX_TOKENS;
+        struct matmul_kernel_args k = kernel_args(c, args, first, n_tokens);
+        unsigned i = 0;
+
+        while (1u << i < n_tokens)
+            i++;
+        M40_TRY(m40_cuda_launch(c, kernels->matvec[i], n_row_tiles, n_groups, 1, MATVEC_THREADS, &k, err));
+    }
+fail:
+    return status;
+}
+
+static m40llm_status launch_gemm(struct m40_cuda *c, const struct m40_matmul_args *args, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const struct m40_matrix *w = args->w;
+    struct matmul_kernel_args k = kernel_args(c, args, 0, args->n_tokens);
+
+    if (w->format->sub)
+        M40_TRY(m40_cuda_block_sums(c, args->x, args->n_tokens, (uint32_t)w->n_cols, w->format->sub, err));
+    M40_TRY(m40_cuda_launch(c, kernels_of(c, w)->gemm, (uint32_t)div_up(w->n_rows, GEMM_ROWS), (uint32_t)div_up(args->n_tokens, GEMM_TOKENS), 1,
+                            GEMM_THREADS, &k, err));
+fail:
+    return status;
+}
+
+static bool prefers_matvec(const struct m40_cuda *c, const struct m40_matmul_args *args)
+{
+    uint64_t n_gemm_blocks = div_up(args->w->n_rows, GEMM_ROWS) * div_up(args->n_tokens, GEMM_TOKENS);
+
+    return args->n_tokens <= MATVEC_ALWAYS_TOKENS || (args->n_tokens <= MATVEC_SOMETIMES_TOKENS && n_gemm_blocks < c->n_sms);
+}
+
+m40llm_status m40_cuda_matmul(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err)
+{
+    struct m40_cuda *c = m40_cuda_of(be);
+    const struct m40_workload *limit = &c->workload;
+    const struct m40_matrix *w = args->w;
+
+    if (args->n_tokens > limit->n_tokens || w->n_cols > limit->n_cols || w->n_rows > limit->n_rows)
+        return m40_fail(err, M40LLM_INVALID_ARGUMENT, "matmul of %u tokens, %llu x %llu, is beyond the reserved %u tokens, %u x %u", args->n_tokens,
+                        (unsigned long long)w->n_rows, (unsigned long long)w->n_cols, limit->n_tokens, limit->n_rows, limit->n_cols);
+    if (args->n_tokens == 0)
+        return M40LLM_OK;
+    return prefers_matvec(c, args) ? launch_matvecs(c, args, err) : launch_gemm(c, args, err);
+}
+
+m40llm_status m40_cuda_embed(struct m40_backend *be, const struct m40_embed_args *args, m40llm_error *err)
+{
+    struct m40_cuda *c = m40_cuda_of(be);
+    struct embed_kernel_args k = {.n_cols = (uint32_t)args->table->n_cols};
+
+    if (args->n_tokens == 0)
+        return M40LLM_OK;
+    k.tiles = (const uint8_t *)(uintptr_t)args->table->data;
+    k.ids = (const int32_t *)(uintptr_t)args->ids;
+    k.y = (float *)(uintptr_t)args->y;
+    return m40_cuda_launch(c, kernels_of(c, args->table)->embed, args->n_tokens, 1, 1, EMBED_THREADS, &k, err);
+}

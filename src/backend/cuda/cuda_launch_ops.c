@@ -1,0 +1,157 @@
+/* Argument checks and launch shapes of the operations, but for matmul, embed and attention. */
+#include "backend/cuda/cuda_internal.h"
+
+enum { ELEMENTS_A_WORD = 4, KV_ELEMENTS = 8 /* that a thread appends */, SUMS_A_BLOCK = 32, SUMS_THREADS = 128, SHORT_ROWS = 8 };
+
+static bool is_aligned(m40_addr addr)
+{
+    return addr % 16 == 0;
+}
+
+m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_cuda_op_kernels *k = &c->kernels;
+
+    M40_TRY(m40_cuda_kernel(c, "norm", "rms_norm", &k->rms_norm, err));
+    M40_TRY(m40_cuda_kernel(c, "norm", "rms_norm_short", &k->rms_norm_short, err));
+    M40_TRY(m40_cuda_kernel(c, "rope", "rope", &k->rope, err));
+    M40_TRY(m40_cuda_kernel(c, "kv", "kv_append", &k->kv_append, err));
+    M40_TRY(m40_cuda_kernel(c, "act", "silu_mul", &k->silu_mul, err));
+    M40_TRY(m40_cuda_kernel(c, "rows", "gather_rows", &k->gather_rows, err));
+    M40_TRY(m40_cuda_kernel(c, "rows", "block_sums", &k->block_sums, err));
+    M40_TRY(m40_cuda_kernel(c, "attention", "attention_split_1", &k->attention_split[0], err));
+    M40_TRY(m40_cuda_kernel(c, "attention", "attention_split_2", &k->attention_split[1], err));
+    M40_TRY(m40_cuda_kernel(c, "attention", "attention_split_4", &k->attention_split[2], err));
+    M40_TRY(m40_cuda_kernel(c, "attention", "attention_split_8", &k->attention_split[3], err));
+    M40_TRY(m40_cuda_kernel(c, "attention", "attention_merge", &k->attention_merge, err));
+    M40_TRY(m40_cuda_kernel(c, "attention", "attention_fused", &k->attention_fused, err));
+fail:
+    return status;
+}
+
+m40llm_status m40_cuda_rms_norm(struct m40_backend *be, const struct m40_rms_norm_args *args, m40llm_error *err)
+{
+    struct m40_cuda *c = m40_cuda_of(be);
+    struct rms_norm_args a = {
+        .x = m40_cuda_ptr(args->x),
+        .weight = m40_cuda_ptr(args->weight),
+        .y = m40_cuda_ptr(args->y),
+        .n_rows = args->n_rows,
+        .n_cols = args->n_cols,
+        .eps = args->eps,
+    };
+
+    if (args->n_cols == 0)
+        return m40_fail(err, M40LLM_UNSUPPORTED, "a norm over rows of 0 columns");
+    if (args->n_cols <= M40_NORM_LANES)
+        return m40_cuda_launch(c, c->kernels.rms_norm_short, m40_cuda_div_up(args->n_rows, SHORT_ROWS), 1, 1, M40_CUDA_MAX_THREADS, &a, err);
+    return m40_cuda_launch(c, c->kernels.rms_norm, args->n_rows, 1, 1, M40_CUDA_MAX_THREADS, &a, err);
+}
+
+m40llm_status m40_cuda_rope(struct m40_backend *be, const struct m40_rope_args *args, m40llm_error *err)
+{
+    struct m40_cuda *c = m40_cuda_of(be);
+    const uint32_t n_half = args->n_rot / 2;
+    const bool is_neox = args->style == M40_ROPE_NEOX;
+    struct rope_args a = {
+        .x = m40_cuda_ptr(args->x),
+        .pos = m40_cuda_ptr(args->pos),
+        .table = m40_cuda_ptr(args->table),
+        .n_heads = args->n_heads,
+        .head_dim = args->head_dim,
+        .n_half = n_half,
+        .a_stride = is_neox ? 1 : 2,
+        .b_offset = is_neox ? n_half : 1,
+    };
+
+    if (args->n_rot % 2 || args->n_rot > args->head_dim)
+        return m40_fail(err, M40LLM_UNSUPPORTED, "rope over %u of %u elements of a head", args->n_rot, args->head_dim);
+    return m40_cuda_launch(c, c->kernels.rope, args->n_tokens, m40_cuda_div_up((uint64_t)args->n_heads * n_half, M40_CUDA_MAX_THREADS), 1,
+                           M40_CUDA_MAX_THREADS, &a, err);
+}
+
+struct kv_view m40_cuda_kv_view(const struct m40_kv_layer *kv, const struct m40_rows *rows)
+{
+    return (struct kv_view){
+        .base = m40_cuda_ptr(kv->base),
+        .pos = m40_cuda_ptr(rows->pos),
+        .slot = m40_cuda_ptr(rows->slot),
+        .pages = m40_cuda_ptr(rows->pages),
+        .n_slot_pages = rows->n_slot_pages,
+        .n_kv_heads = kv->n_kv_heads,
+        .head_dim = kv->head_dim,
+        .is_f32 = kv->type == M40LLM_KV_F32,
+    };
+}
+
+m40llm_status m40_cuda_kv_append(struct m40_backend *be, const struct m40_kv_append_args *args, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_cuda *c = m40_cuda_of(be);
+    const struct m40_kv_layer *kv = args->kv;
+    const uint64_t n_threads = (uint64_t)kv->n_kv_heads * kv->head_dim / KV_ELEMENTS;
+    struct kv_append_args a = {.kv = m40_cuda_kv_view(kv, args->rows), .k = m40_cuda_ptr(args->k), .v = m40_cuda_ptr(args->v)};
+
+    M40_FAIL_IF(kv->head_dim % KV_ELEMENTS, M40LLM_UNSUPPORTED, "a KV cache with heads of %u", kv->head_dim);
+    M40_FAIL_IF(!is_aligned(args->k) || !is_aligned(args->v) || !is_aligned(kv->base), M40LLM_INVALID_ARGUMENT,
+                "K and V must be aligned to 16 bytes");
+    M40_TRY(m40_cuda_launch(c, c->kernels.kv_append, args->rows->n_tokens, m40_cuda_div_up(n_threads, M40_CUDA_MAX_THREADS), 2, M40_CUDA_MAX_THREADS,
+                            &a, err));
+fail:
+    return status;
+}
+
+m40llm_status m40_cuda_silu_mul(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err)
+{
+    struct m40_cuda *c = m40_cuda_of(be);
+    const bool is_wide = is_aligned(args->gate) && is_aligned(args->up) && is_aligned(args->y);
+    const uint64_t n_quads = is_wide ? args->n / ELEMENTS_A_WORD : 0;
+    const uint64_t n_threads = n_quads + (args->n - n_quads * ELEMENTS_A_WORD);
+    struct silu_mul_args a = {
+        .gate = m40_cuda_ptr(args->gate),
+        .up = m40_cuda_ptr(args->up),
+        .y = m40_cuda_ptr(args->y),
+        .n = args->n,
+        .n_quads = n_quads,
+    };
+
+    if (args->n > (uint64_t)INT32_MAX * M40_CUDA_MAX_THREADS)
+        return m40_fail(err, M40LLM_UNSUPPORTED, "silu over %llu elements", (unsigned long long)args->n);
+    return m40_cuda_launch(c, c->kernels.silu_mul, m40_cuda_div_up(n_threads, M40_CUDA_MAX_THREADS), 1, 1, M40_CUDA_MAX_THREADS, &a, err);
+}
+
+m40llm_status m40_cuda_gather_rows(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err)
+{
+    struct m40_cuda *c = m40_cuda_of(be);
+    const bool is_wide = is_aligned(args->x) && is_aligned(args->y) && args->n_cols % ELEMENTS_A_WORD == 0;
+    const uint32_t n_words = is_wide ? args->n_cols / ELEMENTS_A_WORD : args->n_cols;
+    struct gather_rows_args a = {
+        .x = m40_cuda_ptr(args->x),
+        .rows = m40_cuda_ptr(args->rows),
+        .y = m40_cuda_ptr(args->y),
+        .n_cols = args->n_cols,
+        .is_wide = is_wide,
+    };
+
+    return m40_cuda_launch(c, c->kernels.gather_rows, args->n_rows, m40_cuda_div_up(n_words, M40_CUDA_MAX_THREADS), 1, M40_CUDA_MAX_THREADS, &a, err);
+}
+
+m40llm_status m40_cuda_block_sums(struct m40_cuda *c, m40_addr x, uint32_t n_tokens, uint32_t n_cols, uint32_t sub, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const uint32_t n_sums = m40_cuda_div_up(n_cols, sub);
+    struct block_sums_args a = {
+        .x = m40_cuda_ptr(x),
+        .sums = m40_cuda_ptr(c->scratch.block_sums.addr),
+        .n_cols = n_cols,
+        .n_sums = n_sums,
+        .sub = sub,
+    };
+
+    M40_FAIL_IF((uint64_t)n_tokens * n_sums * sizeof(float) > c->scratch.block_sums.n_bytes, M40LLM_INVALID_ARGUMENT,
+                "%u tokens of %u columns are beyond the reserved %u of %u", n_tokens, n_cols, c->workload.n_tokens, c->workload.n_cols);
+    M40_TRY(m40_cuda_launch(c, c->kernels.block_sums, n_tokens, m40_cuda_div_up(n_sums, SUMS_A_BLOCK), 1, SUMS_THREADS, &a, err));
+fail:
+    return status;
+}

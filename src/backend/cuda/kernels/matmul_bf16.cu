@@ -1,0 +1,6 @@
+/* Mat-vec, GEMM and embedding of BF16 weights. */
+#include "backend/cuda/kernels/simt.h"
+#include "tensor/formats/bf16.h"
+
+#define MATMUL_FORMAT bf16
+#include "backend/cuda/kernels/matmul_tmpl.h"

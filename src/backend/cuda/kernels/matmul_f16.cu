@@ -1,0 +1,6 @@
+/* Mat-vec, GEMM and embedding of F16 weights. */
+#include "backend/cuda/kernels/simt.h"
+#include "tensor/formats/f16.h"
+
+#define MATMUL_FORMAT f16
+#include "backend/cuda/kernels/matmul_tmpl.h"
