@@ -13,13 +13,13 @@ struct m40_model_config {
     uint32_t n_heads, n_kv_heads, head_dim; /* n_heads % n_kv_heads == 0; head_dim % 8 == 0, <= 256 */
     uint32_t n_ctx_train;
     float norm_eps;
-    bool has_qkv_bias;  /* qwen2: tensors attn_{q,k,v}.bias exist and must */
-    bool has_qk_norm;   /* qwen3: attn_{q,k}_norm.weight */
-    bool is_tied;       /* no output.weight: the embedding serves */
+    bool has_qkv_bias; /* tensors attn_{q,k,v}.bias exist (qwen2: must; other families: some files) */
+    bool has_qk_norm;  /* qwen3: attn_{q,k}_norm.weight */
+    bool is_tied;      /* no output.weight: the embedding serves */
     enum m40_rope_style rope_style;
-    uint32_t n_rot;     /* rotated elements of a head, even, <= head_dim */
+    uint32_t n_rot; /* rotated elements of a head, even, <= head_dim */
     double rope_base;
-    double rope_scale;  /* linear scaling: positions are divided by it; 1: none */
+    double rope_scale; /* linear scaling: positions are divided by it; 1: none */
     /* rope_freqs.weight of the file (Llama-3 scaling): [n_rot / 2] divisors in the file's memory, or NULL */
     const float *rope_freq_divisors;
 };
@@ -29,8 +29,8 @@ struct m40_model_config {
 m40llm_status m40_model_config_read(struct m40_model_config *out, const struct m40_gguf *gguf, m40llm_error *err);
 
 struct m40_layer_weights {
-    m40_addr attn_norm, ffn_norm; /* [n_embd] */
-    struct m40_matrix q, k, v;    /* [n_heads * head_dim][n_embd], [n_kv_heads * head_dim][n_embd] */
+    m40_addr attn_norm, ffn_norm;    /* [n_embd] */
+    struct m40_matrix q, k, v;       /* [n_heads * head_dim][n_embd], [n_kv_heads * head_dim][n_embd] */
     m40_addr q_bias, k_bias, v_bias; /* 0: none */
     m40_addr q_norm, k_norm;         /* [head_dim]; 0: none */
     struct m40_matrix attn_out;      /* [n_embd][n_heads * head_dim] */
@@ -40,25 +40,28 @@ struct m40_layer_weights {
 
 struct m40_model {
     struct m40_model_config config;
-    struct m40_backend *backend;       /* not owned */
-    const struct m40_gguf *gguf;       /* not owned; the CPU backend reads weights in it */
-    struct m40_matrix embedding;       /* [n_vocab][n_embd] */
-    struct m40_matrix output;          /* [n_vocab][n_embd]; with is_tied a copy of `embedding`'s descriptor, not owned */
+    struct m40_backend *backend; /* not owned */
+    const struct m40_gguf *gguf; /* not owned; the CPU backend reads weights in it */
+    struct m40_matrix embedding; /* [n_vocab][n_embd] */
+    struct m40_matrix output;    /* [n_vocab][n_embd]; with is_tied a copy of `embedding`'s descriptor, not owned */
     m40_addr output_norm;
-    struct m40_layer_weights *layers;  /* [n_layers] */
-    m40_addr *vectors;                 /* every vector allocation, for close */
+    struct m40_layer_weights *layers; /* [n_layers] */
+    m40_addr *vectors;                /* every vector allocation, for close */
     size_t n_vectors;
-    uint64_t weight_bytes;             /* device memory of all weights (CPU: the file's bytes used) */
+    uint64_t weight_bytes; /* device memory of all weights (CPU: the file's bytes used) */
 };
 
 /* Checks every tensor (name, shape, type; the error names the tensor, what was found and what was expected), then uploads. `progress` in bytes of the file. OUT_OF_DEVICE_MEMORY comes
  * before anything is uploaded when the sum is known not to fit, and says what would. */
-m40llm_status m40_model_open(struct m40_model **out, const struct m40_gguf *gguf, struct m40_backend *backend, m40llm_progress_fn progress, void *user,
-                             m40llm_error *err);
+m40llm_status m40_model_open(struct m40_model **out, const struct m40_gguf *gguf, struct m40_backend *backend, m40llm_progress_fn progress,
+                             void *user, m40llm_error *err);
 void m40_model_close(struct m40_model **model);
 
 /* Public summary of a file without loading it; kv_type for kv_bytes_per_token. */
 m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_type, m40llm_model_info *out, m40llm_error *err);
+
+/* Device memory that the file's weights take on a card. */
+m40llm_status m40_model_device_bytes(const struct m40_gguf *gguf, uint64_t *out_bytes, m40llm_error *err);
 
 /* The KV cache and the activations of a forward pass, on the model's backend. */
 struct m40_forward;
@@ -91,7 +94,8 @@ void m40_forward_memory(const struct m40_model_config *config, const struct m40_
 m40llm_status m40_forward_step(struct m40_forward *forward, const struct m40_batch *batch, float *logits, m40llm_error *err);
 
 /* Debug: K and V of one token, widened to FP32: [n_kv_heads][head_dim] each. */
-m40llm_status m40_forward_read_kv(struct m40_forward *forward, uint32_t layer, uint32_t page, uint32_t token_in_page, float *k, float *v, m40llm_error *err);
+m40llm_status m40_forward_read_kv(struct m40_forward *forward, uint32_t layer, uint32_t page, uint32_t token_in_page, float *k, float *v,
+                                  m40llm_error *err);
 
 /* cos and sin for the backend's rope: table[pos][i][2], pos < n_ctx, i < n_rot / 2, in double precision, rounded once (rope_table.c). Deterministic on every machine: no libm. */
 void m40_rope_table(const struct m40_model_config *config, uint32_t n_ctx, float *table);

@@ -1,0 +1,256 @@
+/* One step of the decoder, written once as backend operations: prefill and decode are both rows. Nothing is allocated here. */
+#include "model/forward.h"
+
+#include "base/half.h"
+
+#include <string.h>
+
+/* A step in flight. */
+struct step {
+    struct m40_forward *f;
+    const struct m40_batch *batch;
+    struct m40_rows rows;
+    m40_addr ids, logit_rows;
+    m40llm_error *err;
+};
+
+/* ---- the batch: trusted only after this ---- */
+
+static m40llm_status check_rows(struct m40_forward *f, const struct m40_batch *b, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    uint32_t n_vocab = f->model->config.n_vocab, n_ctx = f->limits.n_slot_pages * M40_KV_PAGE;
+
+    M40_FAIL_IF(b->n_tokens < 1 || b->n_tokens > f->limits.n_tokens, M40LLM_INVALID_ARGUMENT, "a batch of %u tokens, expected 1 to %u", b->n_tokens,
+                f->limits.n_tokens);
+    for (uint32_t i = 0; i < f->limits.n_slots; i++)
+        f->last_pos[i] = -1;
+    for (uint32_t i = 0; i < b->n_tokens; i++) {
+        int32_t id = b->ids[i], pos = b->pos[i], slot = b->slot[i];
+
+        M40_FAIL_IF(id < 0 || (uint32_t)id >= n_vocab, M40LLM_INVALID_ARGUMENT, "token id %d at row %u is outside the vocabulary of %u", id, i,
+                    n_vocab);
+        M40_FAIL_IF(pos < 0 || (uint32_t)pos >= n_ctx, M40LLM_INVALID_ARGUMENT, "position %d at row %u is outside the context of %u", pos, i, n_ctx);
+        M40_FAIL_IF(slot < 0 || (uint32_t)slot >= f->limits.n_slots, M40LLM_INVALID_ARGUMENT, "sequence %d at row %u, expected 0 to %u", slot, i,
+                    f->limits.n_slots - 1);
+        M40_FAIL_IF(f->last_pos[slot] >= 0 && pos != f->last_pos[slot] + 1, M40LLM_INVALID_ARGUMENT, "position %d of sequence %d follows position %d",
+                    pos, slot, f->last_pos[slot]);
+        f->last_pos[slot] = pos;
+    }
+fail:
+    return status;
+}
+
+static m40llm_status check_pages(const struct m40_forward *f, const struct m40_batch *b, m40llm_error *err)
+{
+    for (uint32_t slot = 0; slot < f->limits.n_slots; slot++) {
+        const int32_t *pages = b->pages + (uint64_t)slot * f->limits.n_slot_pages;
+
+        for (int32_t i = 0; f->last_pos[slot] >= 0 && i <= f->last_pos[slot] / M40_KV_PAGE; i++)
+            if (pages[i] < 0 || (uint32_t)pages[i] >= f->limits.n_pages)
+                return m40_fail(err, M40LLM_INVALID_ARGUMENT, "page %d of sequence %u, expected 0 to %u", pages[i], slot, f->limits.n_pages - 1);
+    }
+    return M40LLM_OK;
+}
+
+static m40llm_status check_logit_rows(const struct m40_forward *f, const struct m40_batch *b, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+
+    M40_FAIL_IF(b->n_logits > f->limits.n_logits, M40LLM_INVALID_ARGUMENT, "logits of %u rows, expected at most %u", b->n_logits, f->limits.n_logits);
+    for (uint32_t i = 0; i < b->n_logits; i++) {
+        int32_t row = b->logit_rows[i], before = i ? b->logit_rows[i - 1] : -1;
+
+        M40_FAIL_IF(row <= before || (uint32_t)row >= b->n_tokens, M40LLM_INVALID_ARGUMENT, "logits of row %d after row %d in a batch of %u", row,
+                    before, b->n_tokens);
+    }
+fail:
+    return status;
+}
+
+/* The step's integers go up in one piece, as far as the highest slot in use; of each slot only the pages that are read are taken from the caller. */
+static m40llm_status upload_inputs(struct step *s)
+{
+    struct m40_forward *f = s->f;
+    const struct m40_batch *b = s->batch;
+    uint64_t stride = f->limits.n_tokens, n_slot_pages = f->limits.n_slot_pages, n_ints = 4 * stride;
+    int32_t max_pos = 0;
+
+    memcpy(f->staging, b->ids, 4 * (size_t)b->n_tokens);
+    memcpy(f->staging + stride, b->pos, 4 * (size_t)b->n_tokens);
+    memcpy(f->staging + 2 * stride, b->slot, 4 * (size_t)b->n_tokens);
+    if (b->n_logits)
+        memcpy(f->staging + 3 * stride, b->logit_rows, 4 * (size_t)b->n_logits);
+    for (uint32_t slot = 0; slot < f->limits.n_slots; slot++) {
+        uint64_t at = slot * n_slot_pages;
+
+        if (f->last_pos[slot] < 0)
+            continue;
+        memcpy(f->staging + 4 * stride + at, b->pages + at, 4 * ((size_t)f->last_pos[slot] / M40_KV_PAGE + 1));
+        n_ints = 4 * stride + at + n_slot_pages;
+        if (f->last_pos[slot] > max_pos)
+            max_pos = f->last_pos[slot];
+    }
+    s->ids = f->inputs;
+    s->logit_rows = f->inputs + 12 * stride;
+    s->rows = (struct m40_rows){
+        .n_tokens = b->n_tokens,
+        .max_pos = (uint32_t)max_pos,
+        .pos = f->inputs + 4 * stride,
+        .slot = f->inputs + 8 * stride,
+        .pages = f->inputs + 16 * stride,
+        .n_slot_pages = f->limits.n_slot_pages,
+    };
+    return f->backend->ops.write(f->backend, f->inputs, f->staging, 4 * n_ints, s->err);
+}
+
+/* ---- the operations, with what is the same in every call left out ---- */
+
+static m40llm_status rms_norm(const struct step *s, m40_addr x, m40_addr weight, m40_addr y, uint32_t n_rows, uint32_t n_cols)
+{
+    struct m40_rms_norm_args args = {x, y, weight, n_rows, n_cols, s->f->model->config.norm_eps};
+
+    return s->f->backend->ops.rms_norm(s->f->backend, &args, s->err);
+}
+
+static m40llm_status matmul(const struct step *s, const struct m40_matrix *w, m40_addr x, m40_addr bias, m40_addr residual, m40_addr y,
+                            uint32_t n_rows)
+{
+    struct m40_matmul_args args = {.w = w, .x = x, .bias = bias, .residual = residual, .y = y, .n_tokens = n_rows};
+
+    return s->f->backend->ops.matmul(s->f->backend, &args, s->err);
+}
+
+static m40llm_status rope(const struct step *s, m40_addr x, uint32_t n_heads)
+{
+    const struct m40_model_config *c = &s->f->model->config;
+    struct m40_rope_args args = {x, s->rows.pos, s->f->rope_table, s->rows.n_tokens, n_heads, c->head_dim, c->n_rot, c->rope_style};
+
+    return s->f->backend->ops.rope(s->f->backend, &args, s->err);
+}
+
+/* ---- a layer ---- */
+
+static m40llm_status attention_half(const struct step *s, uint32_t layer)
+{
+    m40llm_status status = M40LLM_OK;
+    m40llm_error *err = s->err;
+    struct m40_forward *f = s->f;
+    struct m40_backend *be = f->backend;
+    const struct m40_model_config *c = &f->model->config;
+    const struct m40_layer_weights *w = &f->model->layers[layer];
+    const struct m40_kv_layer *kv = &f->kv[layer];
+    uint32_t n = s->rows.n_tokens;
+
+    M40_TRY(rms_norm(s, f->x, w->attn_norm, f->normed, n, c->n_embd));
+    M40_TRY(matmul(s, &w->q, f->normed, w->q_bias, 0, f->q, n));
+    M40_TRY(matmul(s, &w->k, f->normed, w->k_bias, 0, f->k, n));
+    M40_TRY(matmul(s, &w->v, f->normed, w->v_bias, 0, f->v, n));
+    if (w->q_norm)
+        M40_TRY(rms_norm(s, f->q, w->q_norm, f->q, n * c->n_heads, c->head_dim));
+    if (w->k_norm)
+        M40_TRY(rms_norm(s, f->k, w->k_norm, f->k, n * c->n_kv_heads, c->head_dim));
+    M40_TRY(rope(s, f->q, c->n_heads));
+    M40_TRY(rope(s, f->k, c->n_kv_heads));
+    M40_TRY(be->ops.kv_append(be, &(struct m40_kv_append_args){kv, &s->rows, f->k, f->v}, err));
+    M40_TRY(be->ops.attention(be, &(struct m40_attention_args){kv, &s->rows, f->q, f->attn, c->n_heads, f->attn_scale}, err));
+    M40_TRY(matmul(s, &w->attn_out, f->attn, 0, f->x, f->x, n));
+fail:
+    return status;
+}
+
+static m40llm_status feed_forward_half(const struct step *s, uint32_t layer)
+{
+    m40llm_status status = M40LLM_OK;
+    m40llm_error *err = s->err;
+    struct m40_forward *f = s->f;
+    struct m40_backend *be = f->backend;
+    const struct m40_model_config *c = &f->model->config;
+    const struct m40_layer_weights *w = &f->model->layers[layer];
+    uint32_t n = s->rows.n_tokens;
+
+    M40_TRY(rms_norm(s, f->x, w->ffn_norm, f->normed, n, c->n_embd));
+    M40_TRY(matmul(s, &w->gate, f->normed, 0, 0, f->gate, n));
+    M40_TRY(matmul(s, &w->up, f->normed, 0, 0, f->up, n));
+    M40_TRY(be->ops.silu_mul(be, &(struct m40_silu_mul_args){f->gate, f->up, f->gate, (uint64_t)n * c->n_ff}, err));
+    M40_TRY(matmul(s, &w->down, f->gate, 0, f->x, f->x, n));
+fail:
+    return status;
+}
+
+/* Only the rows whose logits are wanted go on to the output matrix. */
+static m40llm_status output(const struct step *s, float *logits)
+{
+    m40llm_status status = M40LLM_OK;
+    m40llm_error *err = s->err;
+    struct m40_forward *f = s->f;
+    struct m40_backend *be = f->backend;
+    const struct m40_model_config *c = &f->model->config;
+    uint32_t n = s->batch->n_logits;
+
+    if (n == 0)
+        return be->ops.sync(be, err);
+    M40_TRY(be->ops.gather_rows(be, &(struct m40_gather_rows_args){f->x, s->logit_rows, f->normed, n, c->n_embd}, err));
+    M40_TRY(rms_norm(s, f->normed, f->model->output_norm, f->normed, n, c->n_embd));
+    M40_TRY(matmul(s, &f->model->output, f->normed, 0, 0, f->logits, n));
+    M40_TRY(be->ops.read(be, logits, f->logits, 4 * (uint64_t)n * c->n_vocab, err));
+fail:
+    return status;
+}
+
+m40llm_status m40_forward_step(struct m40_forward *forward, const struct m40_batch *batch, float *logits, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_backend *be = forward->backend;
+    struct step s = {.f = forward, .batch = batch, .err = err};
+
+    M40_TRY(check_rows(forward, batch, err));
+    M40_TRY(check_pages(forward, batch, err));
+    M40_TRY(check_logit_rows(forward, batch, err));
+    M40_TRY(upload_inputs(&s));
+    M40_TRY(be->ops.embed(be, &(struct m40_embed_args){&forward->model->embedding, s.ids, forward->x, batch->n_tokens}, err));
+    for (uint32_t layer = 0; layer < forward->model->config.n_layers; layer++) {
+        M40_TRY(attention_half(&s, layer));
+        M40_TRY(feed_forward_half(&s, layer));
+    }
+    M40_TRY(output(&s, logits));
+fail:
+    return status;
+}
+
+/* ---- debug ---- */
+
+/* One head's row of the cache as floats. */
+static m40llm_status read_row(struct m40_forward *f, m40_addr from, float *out, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    uint32_t n = f->model->config.head_dim;
+    uint16_t half[256];
+
+    if (f->limits.kv_type == M40LLM_KV_F32)
+        return f->backend->ops.read(f->backend, out, from, 4 * (uint64_t)n, err);
+    M40_TRY(f->backend->ops.read(f->backend, half, from, 2 * (uint64_t)n, err));
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = m40_f16_to_f32(half[i]);
+fail:
+    return status;
+}
+
+m40llm_status m40_forward_read_kv(struct m40_forward *forward, uint32_t layer, uint32_t page, uint32_t token_in_page, float *k, float *v,
+                                  m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const struct m40_model_config *c = &forward->model->config;
+    uint64_t row_bytes = c->head_dim * m40_kv_element_bytes(forward->limits.kv_type), head_bytes = M40_KV_PAGE * row_bytes;
+
+    M40_FAIL_IF(layer >= c->n_layers || page >= forward->limits.n_pages || token_in_page >= M40_KV_PAGE, M40LLM_INVALID_ARGUMENT,
+                "no token %u in page %u of layer %u", token_in_page, page, layer);
+    for (uint32_t head = 0; head < c->n_kv_heads; head++) {
+        m40_addr k_row = forward->kv[layer].base + (2 * (uint64_t)page * c->n_kv_heads + head) * head_bytes + token_in_page * row_bytes;
+
+        M40_TRY(read_row(forward, k_row, k + (uint64_t)head * c->head_dim, err));
+        M40_TRY(read_row(forward, k_row + c->n_kv_heads * head_bytes, v + (uint64_t)head * c->head_dim, err));
+    }
+fail:
+    return status;
+}

@@ -1,0 +1,46 @@
+/* What the two halves of the forward pass share: forward_memory.c makes and frees the buffers, forward.c runs steps in them. */
+#ifndef M40_MODEL_FORWARD_H
+#define M40_MODEL_FORWARD_H
+
+#include "model/model.h"
+
+/* Everything that a step writes, allocated once. Buffers that are never alive together share memory. */
+struct m40_forward {
+    struct m40_model *model;
+    struct m40_backend *backend;
+    struct m40_forward_limits limits;
+    float attn_scale;
+
+    struct m40_kv_layer *kv; /* [n_layers], in kv_pool */
+    m40_addr kv_pool;
+    m40_addr rope_table; /* [n_slot_pages * 32][n_rot / 2][2] */
+
+    m40_addr x;        /* [n_tokens][n_embd]: the residual stream */
+    m40_addr normed;   /* [n_tokens][n_embd]; at the end of a step the rows whose logits are wanted */
+    m40_addr work;     /* q, k, v, attn in the first half of a layer; gate, up in the second */
+    m40_addr q, attn;  /* [n_tokens][n_heads][head_dim] */
+    m40_addr k, v;     /* [n_tokens][n_kv_heads][head_dim] */
+    m40_addr gate, up; /* [n_tokens][n_ff] */
+    m40_addr logits;   /* [n_logits][n_vocab] */
+
+    /* A step's integers, on the host as they are on the device: ids, pos, slot, logit rows ([n_tokens] each), then pages [n_slots][n_slot_pages]. One upload a step. */
+    int32_t *staging;
+    m40_addr inputs;
+    int32_t *last_pos; /* [n_slots]: the batch's last position of a slot, -1: none */
+};
+
+/* Sizes in bytes of all buffers. */
+struct m40_forward_sizes {
+    uint64_t kv_layer, kv_pool, rope_table, x, work, logits, inputs;
+    struct m40_workload workload;
+};
+
+/* UINT64_MAX stands for whatever is larger. */
+void m40_forward_sizes(struct m40_forward_sizes *out, const struct m40_model_config *config, const struct m40_forward_limits *limits);
+
+static inline uint64_t m40_kv_element_bytes(m40llm_kv_type type)
+{
+    return type == M40LLM_KV_F16 ? 2 : 4;
+}
+
+#endif

@@ -1,0 +1,47 @@
+#include "model/model_arch.h"
+
+#include <string.h>
+
+static const struct m40_arch *const arches[] = {
+#define ARCH_ENTRY(name) &m40_arch_##name,
+    M40_ARCH_MAP(ARCH_ENTRY)
+#undef ARCH_ENTRY
+};
+
+const struct m40_arch *m40_arch_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof arches / sizeof *arches; i++)
+        if (!strcmp(arches[i]->name, name))
+            return arches[i];
+    return NULL;
+}
+
+const char *m40_arch_names(void)
+{
+#define ARCH_TEXT(name) ", " #name
+    static const char text[] = M40_ARCH_MAP(ARCH_TEXT);
+#undef ARCH_TEXT
+
+    return text + 2; /* behind the first comma */
+}
+
+uint64_t m40_arch_dim(const struct m40_model_config *config, enum m40_dim dim)
+{
+    switch (dim) {
+    case M40_DIM_ONE:
+        return 1;
+    case M40_DIM_EMBD:
+        return config->n_embd;
+    case M40_DIM_FF:
+        return config->n_ff;
+    case M40_DIM_VOCAB:
+        return config->n_vocab;
+    case M40_DIM_Q:
+        return (uint64_t)config->n_heads * config->head_dim;
+    case M40_DIM_KV:
+        return (uint64_t)config->n_kv_heads * config->head_dim;
+    case M40_DIM_HEAD:
+        return config->head_dim;
+    }
+    return 0;
+}

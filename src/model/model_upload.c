@@ -1,0 +1,197 @@
+/* Opening a model: check everything, say whether it fits, then the only slow step. */
+#include "model/model_weights.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+struct upload {
+    struct m40_model *model;
+    const struct m40_weight_list *list;
+    m40llm_progress_fn progress;
+    void *user;
+    float *staging; /* one vector as F32 */
+    uint64_t done_bytes;
+};
+
+static double gib(uint64_t n_bytes)
+{
+    return (double)n_bytes / (1 << 30);
+}
+
+static m40llm_status check_memory(const struct m40_model *model, const struct m40_weight_list *list, m40llm_error *err)
+{
+    struct m40_backend *be = model->backend;
+    m40llm_device_info info = {0};
+
+    if (!be->is_cuda) /* the CPU reads the mapped file in place */
+        return M40LLM_OK;
+    be->ops.get_info(be, &info);
+    if (info.memory_free_bytes == 0 || list->device_bytes <= info.memory_free_bytes)
+        return M40LLM_OK;
+    return m40_fail(err, M40LLM_OUT_OF_DEVICE_MEMORY,
+                    "the weights need %.2f GiB, but %s has %.2f GiB free of %.2f; a file of about %.1f GiB would fit", gib(list->device_bytes),
+                    info.name, gib(info.memory_free_bytes), gib(info.memory_total_bytes),
+                    gib(list->file_bytes) * (double)info.memory_free_bytes / (double)list->device_bytes);
+}
+
+static m40llm_status upload_vector(struct upload *u, const struct m40_gguf_tensor *t, m40_addr *out, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_backend *be = u->model->backend;
+    uint64_t n_bytes = t->n_elements * sizeof(float);
+
+    m40_format(t->type->number)->dequant(t->data, t->n_elements, u->staging);
+    M40_TRY(be->ops.alloc(be, n_bytes, out, err));
+    u->model->vectors[u->model->n_vectors++] = *out;
+    M40_TRY(be->ops.write(be, *out, u->staging, n_bytes, err));
+fail:
+    return status;
+}
+
+static m40llm_status upload_one(struct upload *u, const struct m40_weight *w, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_model *model = u->model;
+    struct m40_backend *be = model->backend;
+    const struct m40_gguf_tensor *t = w->tensor;
+    char *base = w->layer < 0 ? (char *)model : (char *)&model->layers[w->layer];
+    void *field = base + w->slot->offset_bytes;
+
+    if (w->slot->kind == M40_SLOT_VECTOR)
+        M40_TRY(upload_vector(u, t, field, err));
+    else
+        M40_TRY(be->ops.matrix_create(be, m40_format(t->type->number), t->dims[1], t->dims[0], t->data, field, err));
+    u->done_bytes += t->size_bytes;
+    M40_FAIL_IF(u->progress && u->progress(u->user, u->done_bytes, u->list->file_bytes), M40LLM_CANCELLED, "loading was cancelled");
+fail:
+    return status;
+}
+
+static m40llm_status upload_all(struct m40_model *model, const struct m40_weight_list *list, m40llm_progress_fn progress, void *user,
+                                m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct upload u = {model, list, progress, user, NULL, 0};
+    uint64_t longest = 0;
+
+    for (size_t i = 0; i < list->n; i++)
+        if (list->items[i].slot->kind == M40_SLOT_VECTOR && list->items[i].tensor->n_elements > longest)
+            longest = list->items[i].tensor->n_elements;
+    u.staging = m40_calloc(longest, sizeof *u.staging);
+    model->vectors = m40_calloc(list->n, sizeof *model->vectors);
+    model->layers = m40_calloc(model->config.n_layers, sizeof *model->layers);
+    M40_FAIL_IF(!u.staging || !model->vectors || !model->layers, M40LLM_NO_MEMORY, "no memory for the list of layers");
+    for (size_t i = 0; i < list->n; i++)
+        M40_TRY(upload_one(&u, &list->items[i], err));
+    if (model->config.is_tied) {
+        model->output = model->embedding;
+        model->output.size_bytes = 0;
+    }
+    M40_TRY(model->backend->ops.sync(model->backend, err));
+fail:
+    m40_free(u.staging);
+    return status;
+}
+
+m40llm_status m40_model_open(struct m40_model **out, const struct m40_gguf *gguf, struct m40_backend *backend, m40llm_progress_fn progress,
+                             void *user, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_weight_list list = {0};
+    struct m40_model *model = m40_calloc(1, sizeof *model);
+
+    *out = NULL;
+    M40_FAIL_IF(!model, M40LLM_NO_MEMORY, "no memory for the model");
+    model->backend = backend;
+    model->gguf = gguf;
+    M40_TRY(m40_model_config_read(&model->config, gguf, err));
+    M40_TRY(m40_weight_list_make(&list, gguf, &model->config, &backend->logger, err));
+    M40_TRY(check_memory(model, &list, err));
+    M40_TRY(upload_all(model, &list, progress, user, err));
+    model->weight_bytes = backend->is_cuda ? list.device_bytes : list.file_bytes;
+    m40_log(&backend->logger, M40LLM_LOG_INFO, "model: %s \"%s\", %.2f M parameters, %u layers, %.1f MiB of weights", model->config.architecture,
+            model->config.name, (double)list.n_elements / 1e6, model->config.n_layers, (double)model->weight_bytes / (1 << 20));
+    m40_weight_list_free(&list);
+    *out = model;
+    return M40LLM_OK;
+fail:
+    m40_weight_list_free(&list);
+    m40_model_close(&model);
+    return status;
+}
+
+void m40_model_close(struct m40_model **model)
+{
+    struct m40_model *m = model ? *model : NULL;
+    struct m40_backend *be;
+
+    if (!m)
+        return;
+    be = m->backend;
+    for (size_t i = 0; i < m->n_vectors; i++)
+        be->ops.free(be, m->vectors[i]);
+    for (uint32_t i = 0; m->layers && i < m->config.n_layers; i++) {
+        struct m40_layer_weights *l = &m->layers[i];
+        struct m40_matrix *matrices[] = {&l->q, &l->k, &l->v, &l->attn_out, &l->gate, &l->up, &l->down};
+
+        for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++)
+            be->ops.matrix_destroy(be, matrices[j]);
+    }
+    if (!m->config.is_tied)
+        be->ops.matrix_destroy(be, &m->output);
+    be->ops.matrix_destroy(be, &m->embedding);
+    m40_free(m->layers);
+    m40_free(m->vectors);
+    m40_free(m);
+    *model = NULL;
+}
+
+m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_type, m40llm_model_info *out, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_model_config c;
+    struct m40_weight_list list = {0};
+    const struct m40_gguf_tensor *embedding;
+
+    memset(out, 0, sizeof *out);
+    M40_TRY(m40_model_config_read(&c, gguf, err));
+    M40_TRY(m40_weight_list_make(&list, gguf, &c, NULL, err));
+    memcpy(out->architecture, c.architecture, sizeof out->architecture);
+    memcpy(out->name, c.name, sizeof out->name);
+    out->n_layers = c.n_layers;
+    out->n_heads = c.n_heads;
+    out->n_kv_heads = c.n_kv_heads;
+    out->head_dim = c.head_dim;
+    out->n_embd = c.n_embd;
+    out->n_ff = c.n_ff;
+    out->n_vocab = c.n_vocab;
+    out->n_ctx_train = c.n_ctx_train;
+    out->n_parameters = list.n_elements;
+    out->weight_bytes = list.file_bytes;
+    /* Of the embedding a token reads one row, unless it serves as the output matrix too. */
+    embedding = list.items[0].tensor;
+    out->weight_bytes_per_token = list.file_bytes;
+    if (!c.is_tied)
+        out->weight_bytes_per_token -= embedding->size_bytes - embedding->size_bytes / c.n_vocab;
+    out->kv_bytes_per_token = (uint64_t)c.n_layers * 2 * c.n_kv_heads * c.head_dim * (kv_type == M40LLM_KV_F16 ? 2 : 4);
+    m40_weight_list_free(&list);
+fail:
+    return status;
+}
+
+m40llm_status m40_model_device_bytes(const struct m40_gguf *gguf, uint64_t *out_bytes, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_model_config config;
+    struct m40_weight_list list = {0};
+
+    *out_bytes = 0;
+    M40_TRY(m40_model_config_read(&config, gguf, err));
+    M40_TRY(m40_weight_list_make(&list, gguf, &config, NULL, err));
+    *out_bytes = list.device_bytes;
+    m40_weight_list_free(&list);
+fail:
+    return status;
+}
