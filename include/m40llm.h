@@ -326,6 +326,7 @@ typedef struct m40llm_engine_options {
     uint32_t n_chunk;     /* most prompt tokens in one step; 0: 512 */
     uint32_t n_sequences; /* most requests that run at once; 0: 1 */
     m40llm_kv_type kv_type;
+    const m40llm_tokenizer *tokenizer; /* knows which tokens end an answer; must outlive the engine. NULL: none does */
 } m40llm_engine_options;
 #define M40LLM_ENGINE_OPTIONS_INIT {.struct_size = sizeof(m40llm_engine_options)}
 
@@ -346,8 +347,9 @@ typedef struct m40llm_logit_bias {
 
 /* How the next token is chosen. The stages, in this order: logit bias; repetition penalty (over the last penalty_last_n tokens of prompt and answer: a
  * positive logit is divided by it, a negative one multiplied), frequency penalty (times the count) and presence penalty, subtracted; with temperature 0 the
- * highest logit wins (ties: the lower id); otherwise candidates are ordered by (logit descending, id ascending), divided by the temperature, cut to top_k,
- * to the fewest whose probabilities sum to top_p or more, and to those of at least min_p times the best one's probability; then one is drawn. */
+ * highest logit wins (ties: the lower id); otherwise logits are divided by the temperature, candidates (those within 24 of the best: the others' probability is below e^-24 of its) are
+ * ordered by (logit descending, id ascending), cut to top_k, to the fewest whose probabilities sum to top_p or more, and to those of at least min_p times the best one's probability;
+ * then one is drawn. */
 typedef struct m40llm_sampling {
     size_t struct_size;
     float temperature;       /* 0: greedy */
@@ -367,7 +369,7 @@ typedef struct m40llm_sampling {
 
 typedef enum m40llm_finish {
     M40LLM_FINISH_NONE,   /* still running */
-    M40LLM_FINISH_STOP,   /* an end token */
+    M40LLM_FINISH_STOP,   /* an end token came: it is neither reported nor counted */
     M40LLM_FINISH_LENGTH, /* n_max_tokens reached, or the context is full */
     M40LLM_FINISH_CANCELLED,
     M40LLM_FINISH_ERROR,
@@ -381,8 +383,8 @@ typedef struct m40llm_request_options {
     int all_logits;        /* on_logits also for every prompt token but the last */
     /* Called on the thread that runs the engine; they may call m40llm_cancel() and nothing else of the engine. Each may be NULL. */
     void (*on_token)(void *user, int32_t id, uint32_t pos);
-    /* Logits after the token at position pos: n_vocab floats, valid during the call. Asked for after the last prompt token and every generated one that is
-     * followed by another (greedy or not), and, with all_logits, after every prompt token. */
+    /* Logits after the token at position pos: n_vocab floats, valid during the call. After the last prompt token, after every generated token but the last, and, with all_logits,
+     * after every prompt token. */
     void (*on_logits)(void *user, uint32_t pos, const float *logits, size_t n_vocab);
     void (*on_prefill)(void *user, uint32_t n_done, uint32_t n_prompt);
     void *user;
