@@ -27,8 +27,8 @@ $(LIB_A): $(LIB_OBJS) $(KERNEL_OBJS)
 	@rm -f $@
 	$(AR) rcs $@ $^
 
-$(LIB_SO): $(LIB_OBJS) $(KERNEL_OBJS)
-	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(notdir $@) -o $@ $^ $(OPENMP) $(LIB_LIBS)
+$(LIB_SO): $(LIB_OBJS) $(KERNEL_OBJS) src/api/exports.map
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(notdir $@) -Wl,--version-script=src/api/exports.map -o $@ $(LIB_OBJS) $(KERNEL_OBJS) $(OPENMP) $(LIB_LIBS)
 	ln -sf $(notdir $@) $(BUILD)/libm40llm.so
 
 -include $(LIB_OBJS:.o=.d)

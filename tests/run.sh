@@ -11,6 +11,7 @@ jobs=$(nproc 2>/dev/null || echo 2)
 [ "${2:-}" = -j ] && jobs=$3
 mkdir -p "$logs"
 export CMOCKA_MESSAGE_OUTPUT=TAP
+export OMP_WAIT_POLICY=passive # several programs share the cores: spinning would starve the others
 
 one() {
     local name=$1 limit=$2 start end rc

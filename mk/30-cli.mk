@@ -1,0 +1,14 @@
+# build/m40llm: the command line.
+
+CLI_SRCS := $(sort $(wildcard src/cli/*.c))
+CLI_OBJS := $(CLI_SRCS:%.c=$(BUILD)/obj/%.o)
+CLI := $(BUILD)/m40llm
+
+all: $(CLI)
+
+$(BUILD)/obj/src/cli/%.o: ALL_CFLAGS += $(shell pkg-config --cflags $(CLI_PKGS))
+
+$(CLI): $(CLI_OBJS) $(LIB_A)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(OPENMP) $(shell pkg-config --libs $(CLI_PKGS)) $(LIB_LIBS)
+
+-include $(CLI_OBJS:.o=.d)

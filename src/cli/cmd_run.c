@@ -1,0 +1,199 @@
+/* m40llm run: a prompt in, text out as it comes, one line of statistics at the end. */
+#include "session.h"
+#include "terminal.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+struct run {
+    struct cli_session session;
+    m40llm_stream *stream;
+    bool quiet; /* --json: text is gathered, not printed */
+    char *text; /* [n_text], gathered for --json */
+    size_t n_text;
+    bool is_broken; /* output or memory failed: the request was cancelled */
+    uint64_t id;
+};
+
+static void emit(struct run *run, const char *text, size_t n_bytes)
+{
+    char *grown;
+
+    if (n_bytes == 0 || run->is_broken)
+        return;
+    if (!run->quiet) {
+        run->is_broken = fwrite(text, 1, n_bytes, stdout) != n_bytes || fflush(stdout) != 0;
+    } else {
+        grown = realloc(run->text, run->n_text + n_bytes);
+        run->is_broken = !grown;
+        if (grown) {
+            memcpy(grown + run->n_text, text, n_bytes);
+            run->text = grown;
+            run->n_text += n_bytes;
+        }
+    }
+    if (run->is_broken)
+        m40llm_cancel(run->session.engine, run->id);
+}
+
+static void on_token(void *user, int32_t id, uint32_t pos)
+{
+    struct run *run = user;
+    const char *text;
+    size_t n_bytes;
+
+    (void)pos;
+    cli_progress_end();
+    if (m40llm_stream_push(run->stream, id, &text, &n_bytes, NULL) == M40LLM_OK)
+        emit(run, text, n_bytes);
+}
+
+static void on_prefill(void *user, uint32_t n_done, uint32_t n_prompt)
+{
+    (void)user;
+    cli_progress("prompt", n_done, n_prompt);
+}
+
+static uint64_t choose_seed(const struct cli_settings *settings)
+{
+    uint64_t seed = 0;
+
+    if (settings->has_seed)
+        return settings->seed;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+        seed = (uintptr_t)&seed;
+    return seed & 0xffffffff; /* short enough to type */
+}
+
+static m40llm_request_options request_options(const struct cli_settings *settings, struct run *run, uint64_t seed)
+{
+    m40llm_request_options options = M40LLM_REQUEST_OPTIONS_INIT;
+
+    options.sampling.temperature = settings->temp;
+    options.sampling.top_k = settings->top_k;
+    options.sampling.top_p = settings->top_p;
+    options.sampling.min_p = settings->min_p;
+    options.sampling.repeat_penalty = settings->repeat_penalty;
+    options.sampling.frequency_penalty = settings->frequency_penalty;
+    options.sampling.presence_penalty = settings->presence_penalty;
+    options.sampling.penalty_last_n = settings->repeat_last_n;
+    options.sampling.seed = seed;
+    options.n_max_tokens = settings->n;
+    options.ignore_end = settings->ignore_eos;
+    options.on_token = on_token;
+    options.on_prefill = on_prefill;
+    options.user = run;
+    return options;
+}
+
+static double per_second(double n, uint64_t ns)
+{
+    return ns ? n / ((double)ns * 1e-9) : 0;
+}
+
+static const char *finish_name(m40llm_finish finish)
+{
+    switch (finish) {
+    case M40LLM_FINISH_STOP:
+        return "stop";
+    case M40LLM_FINISH_LENGTH:
+        return "length";
+    case M40LLM_FINISH_CANCELLED:
+        return "cancelled";
+    default:
+        return "error";
+    }
+}
+
+static double memory_mib(const struct cli_session *s)
+{
+    return (double)(s->engine_info.weight_bytes + s->engine_info.kv_bytes + s->engine_info.other_bytes) / 1048576.0;
+}
+
+static void print_statistics(const struct run *run, const m40llm_result *r)
+{
+    fprintf(stderr, "m40llm: %s (%s) | prompt %u tokens, %.1f tok/s | answer %u tokens, %.1f tok/s | memory %.0f MiB\n",
+            run->session.device_info.spec, run->session.device_info.name, r->n_prompt, per_second(r->n_prompt, r->prefill_ns), r->n_generated,
+            r->n_generated > 1 ? per_second(r->n_generated - 1, r->decode_ns) : 0.0, memory_mib(&run->session));
+}
+
+static int print_json(const struct run *run, const m40llm_result *r, uint64_t seed)
+{
+    json_t *object = json_pack("{s:s%, s:s, s:i, s:i, s:I, s:s, s:s, s:f, s:f, s:f}", "text", run->text ? run->text : "", run->n_text, "finish",
+                               finish_name(r->finish), "prompt_tokens", (int)r->n_prompt, "completion_tokens", (int)r->n_generated, "seed",
+                               (json_int_t)seed, "device", run->session.device_info.spec, "device_name", run->session.device_info.name,
+                               "prompt_tokens_per_s", per_second(r->n_prompt, r->prefill_ns), "completion_tokens_per_s",
+                               r->n_generated > 1 ? per_second(r->n_generated - 1, r->decode_ns) : 0.0, "memory_mib", memory_mib(&run->session));
+    int rc = object ? json_dumpf(object, stdout, JSON_INDENT(2)) : -1;
+
+    json_decref(object);
+    if (rc != 0)
+        fprintf(stderr, "m40llm: cannot write the JSON result\n");
+    else
+        printf("\n");
+    return rc == 0 ? CLI_OK : CLI_FAILURE;
+}
+
+static int generate(struct run *run, const struct cli_settings *settings, const int32_t *ids, size_t n_ids)
+{
+    uint64_t seed = choose_seed(settings);
+    m40llm_request_options options = request_options(settings, run, seed);
+    m40llm_engine *engine = run->session.engine;
+    m40llm_result result;
+    m40llm_error err;
+    const char *text;
+    size_t n_bytes;
+
+    if (!settings->has_seed && settings->temp > 0)
+        fprintf(stderr, "m40llm: seed %llu\n", (unsigned long long)seed);
+    if (m40llm_stream_open(&run->stream, run->session.tokenizer, 0, &err) != M40LLM_OK ||
+        m40llm_submit(engine, ids, n_ids, &options, &run->id, &err) != M40LLM_OK)
+        return cli_fail_at(settings->args[0], &err);
+    cli_set_request(engine, run->id);
+    if (m40llm_wait(engine, run->id, &result, &err) != M40LLM_OK) {
+        cli_progress_end();
+        return cli_fail(&err);
+    }
+    cli_set_request(NULL, 0);
+    cli_progress_end();
+    if (m40llm_stream_flush(run->stream, &text, &n_bytes, NULL) == M40LLM_OK)
+        emit(run, text, n_bytes);
+    if (run->quiet)
+        return print_json(run, &result, seed);
+    if (run->is_broken) /* main says that standard output failed */
+        return CLI_FAILURE;
+    printf("\n");
+    fflush(stdout);
+    print_statistics(run, &result);
+    return CLI_OK;
+}
+
+int cmd_run(struct cli_settings *settings)
+{
+    struct run run = {.quiet = settings->json};
+    unsigned flags = (settings->no_bos ? 0 : M40LLM_TOKENIZE_ADD_BOS) | (settings->special ? M40LLM_TOKENIZE_SPECIAL : 0);
+    char *prompt = NULL;
+    int32_t *ids = NULL;
+    size_t n_bytes, n_ids;
+    int rc = cli_read_prompt(settings, &prompt, &n_bytes);
+
+    if (rc == CLI_OK && !prompt)
+        rc = cli_usage("run needs a prompt: -p TEXT, -f FILE or -");
+    if (rc == CLI_OK)
+        rc = cli_session_open(&run.session, settings, settings->args[0], SESSION_TOKENIZER | SESSION_SAY_CTX, 0);
+    if (rc == CLI_OK)
+        rc = cli_tokenize(run.session.tokenizer, prompt, n_bytes, flags, &ids, &n_ids);
+    if (rc == CLI_OK && settings->echo && !run.quiet)
+        fwrite(prompt, 1, n_bytes, stdout);
+    if (rc == CLI_OK)
+        rc = generate(&run, settings, ids, n_ids);
+    m40llm_stream_close(&run.stream);
+    cli_session_close(&run.session);
+    free(ids);
+    free(prompt);
+    free(run.text);
+    return rc;
+}

@@ -1,0 +1,313 @@
+#define _GNU_SOURCE
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { FLAG, TEXT, U32, U64, REAL };
+
+/* One row a flag. A flag whose presence matters beside its value names a bool in `seen`. */
+struct flag {
+    const char *name;
+    char letter; /* 0: none */
+    enum kind kind;
+    unsigned commands;
+    size_t offset, seen; /* in cli_settings; seen 0: none */
+    const char *argument, *help;
+};
+
+#define AT(field) offsetof(struct cli_settings, field)
+
+static const struct flag flags[] = {
+    {"prompt", 'p', TEXT, CMD_RUN | CMD_TOKENIZE, AT(prompt), 0, "TEXT", "the prompt"},
+    {"file", 'f', TEXT, CMD_RUN | CMD_TOKENIZE | CMD_PERPLEXITY, AT(prompt_file), 0, "FILE", "read the text from a file"},
+    {"max-tokens", 'n', U32, CMD_RUN, AT(n), AT(has_n), "N", "tokens to generate (default 128)"},
+    {"temp", 0, REAL, CMD_RUN, AT(temp), 0, "T", "temperature; 0 takes the likeliest token (default 0.8)"},
+    {"top-k", 0, U32, CMD_RUN, AT(top_k), 0, "K", "draw from the K likeliest tokens; 0: all (default 40)"},
+    {"top-p", 0, REAL, CMD_RUN, AT(top_p), 0, "P", "draw from the likeliest tokens that sum to P (default 0.95)"},
+    {"min-p", 0, REAL, CMD_RUN, AT(min_p), 0, "M", "drop tokens less likely than M times the likeliest (default 0.05)"},
+    {"repeat-penalty", 0, REAL, CMD_RUN, AT(repeat_penalty), 0, "R", "penalty for tokens used lately; 1: none (default 1)"},
+    {"frequency-penalty", 0, REAL, CMD_RUN, AT(frequency_penalty), 0, "R", "penalty for each use of a token (default 0)"},
+    {"presence-penalty", 0, REAL, CMD_RUN, AT(presence_penalty), 0, "R", "penalty for any use of a token (default 0)"},
+    {"repeat-last-n", 0, U32, CMD_RUN, AT(repeat_last_n), 0, "N", "tokens that the penalties look back (default 64)"},
+    {"seed", 's', U64, CMD_RUN, AT(seed), AT(has_seed), "S", "seed of the draw (default: random, and printed)"},
+    {"ignore-eos", 0, FLAG, CMD_RUN, AT(ignore_eos), 0, NULL, "go on past end-of-text tokens"},
+    {"echo", 0, FLAG, CMD_RUN, AT(echo), 0, NULL, "print the prompt before the answer"},
+    {"special", 0, FLAG, CMD_RUN | CMD_TOKENIZE | CMD_DETOKENIZE, AT(special), 0, NULL, "text of control tokens stands for those tokens"},
+    {"no-bos", 0, FLAG, CMD_RUN | CMD_TOKENIZE, AT(no_bos), 0, NULL, "do not put the begin-of-text token in front"},
+    {"pieces", 0, FLAG, CMD_TOKENIZE, AT(pieces), 0, NULL, "one line a token: id and text"},
+    {"tokens", 't', TEXT, CMD_LOGITS, AT(tokens), 0, "1,2,3", "token ids to evaluate"},
+    {"all", 0, FLAG, CMD_LOGITS, AT(all), 0, NULL, "a row for every token, not only the last"},
+    {"greedy", 0, U32, CMD_LOGITS, AT(greedy), 0, "N", "go on greedily for N tokens and print their ids"},
+    {"windows", 0, U32, CMD_PERPLEXITY, AT(windows), 0, "N", "windows to score (default: all that the text has)"},
+    {"style", 0, TEXT, CMD_PERPLEXITY, AT(style), 0, "full|llama",
+     "full: every token of [BOS + 511 tokens] (default); llama: the second half of 512-token chunks, as llama.cpp does"},
+    {"prompt-tokens", 'p', U32, CMD_BENCH, AT(prompt_tokens), AT(has_prompt_tokens), "N", "prompt tokens (default 512)"},
+    {"max-tokens", 'n', U32, CMD_BENCH, AT(n), AT(has_n), "N", "tokens to generate (default 128)"},
+    {"repetitions", 'r', U32, CMD_BENCH, AT(repetitions), 0, "N", "runs to take the median of (default 5)"},
+    {"synth", 0, TEXT, CMD_BENCH, AT(synth), 0, "SHAPE:TYPE", "a random model instead of a file, e.g. 8b:q4_k"},
+    {"shape", 0, TEXT, CMD_SYNTH, AT(shape), 0, "SHAPE", "dimensions of the model"},
+    {"type", 0, TEXT, CMD_SYNTH, AT(type), 0, "TYPE", "type of its matrices, e.g. f16, q4_k"},
+    {"output", 'o', TEXT, CMD_LOGITS | CMD_TENSOR | CMD_SYNTH, AT(output), 0, "FILE", "file to write"},
+    {"json", 0, FLAG, CMD_RUN | CMD_BENCH, AT(json), 0, NULL, "one JSON object on stdout instead of text"},
+    {"device", 'd', TEXT, CMD_COMPUTE | CMD_INFO, AT(device), 0, "DEVICE", "auto, cpu, cuda or cuda:N (default auto; $M40LLM_DEVICE)"},
+    {"ctx", 'c', U32, CMD_COMPUTE | CMD_INFO, AT(ctx), 0, "N", "context in tokens (default: the least of the model's, what fits, and 8192)"},
+    {"kv-type", 0, TEXT, CMD_COMPUTE | CMD_INFO, AT(kv_type), 0, "f16|f32", "type of the KV cache (default f16)"},
+    {"chunk", 0, U32, CMD_COMPUTE | CMD_INFO, AT(chunk), 0, "N", "prompt tokens in one step (default 512)"},
+    {"threads", 0, U32, CMD_COMPUTE, AT(threads), 0, "N", "threads of the CPU backend (default: one a core)"},
+    {"cpu-level", 0, TEXT, CMD_COMPUTE, AT(cpu_level), 0, "auto|scalar|avx2", "instructions the CPU backend may use"},
+    {"help", 'h', FLAG, CMD_ALL, AT(help), 0, NULL, "this text"},
+};
+
+enum { N_FLAGS = sizeof flags / sizeof *flags };
+
+/* What REAL flags may be. */
+static const struct {
+    const char *flag;
+    float least, most;
+} ranges[] = {
+    {"temp", 0, 1e6f},
+    {"top-p", 1e-6f, 1},
+    {"min-p", 0, 1},
+    {"repeat-penalty", 1e-3f, 1e3f},
+    {"frequency-penalty", -1e3f, 1e3f},
+    {"presence-penalty", -1e3f, 1e3f},
+};
+
+enum { N_RANGES = sizeof ranges / sizeof *ranges };
+
+int cli_fail(const m40llm_error *err)
+{
+    fprintf(stderr, "m40llm: %s\n", err->text);
+    return CLI_FAILURE;
+}
+
+int cli_fail_at(const char *path, const m40llm_error *err)
+{
+    if (strstr(err->text, path))
+        return cli_fail(err);
+    fprintf(stderr, "m40llm: %s: %s\n", path, err->text);
+    return CLI_FAILURE;
+}
+
+int cli_no_memory(void)
+{
+    fprintf(stderr, "m40llm: out of memory\n");
+    return CLI_FAILURE;
+}
+
+int cli_stopped(void)
+{
+    fprintf(stderr, "m40llm: stopped before the end\n");
+    return CLI_FAILURE;
+}
+
+int cli_usage(const char *format, ...)
+{
+    va_list args;
+
+    fprintf(stderr, "m40llm: ");
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "\n");
+    return CLI_USAGE;
+}
+
+void cli_print_help(const struct cli_command *command)
+{
+    printf("m40llm %s %s\n\n%s\n\n", command->name, command->arguments, command->summary);
+    for (int i = 0; i < N_FLAGS; i++) {
+        char left[64];
+
+        if (!(flags[i].commands & command->bit))
+            continue;
+        snprintf(left, sizeof left, "%c%c%s--%s%s%s", flags[i].letter ? '-' : ' ', flags[i].letter ? flags[i].letter : ' ',
+                 flags[i].letter ? ", " : "  ", flags[i].name, flags[i].argument ? " " : "", flags[i].argument ? flags[i].argument : "");
+        printf("  %-34s %s\n", left, flags[i].help);
+    }
+}
+
+static int set_real(const struct flag *flag, float *field, const char *text)
+{
+    char *end;
+    float value;
+
+    errno = 0;
+    value = strtof(text, &end);
+    if (end == text || *end || errno || !isfinite(value))
+        return cli_usage("--%s %s: not a number", flag->name, text);
+    for (int i = 0; i < N_RANGES; i++)
+        if (strcmp(ranges[i].flag, flag->name) == 0 && (value < ranges[i].least || value > ranges[i].most))
+            return cli_usage("--%s %s: must be from %g to %g", flag->name, text, (double)ranges[i].least, (double)ranges[i].most);
+    *field = value;
+    return CLI_OK;
+}
+
+static int set_whole_number(const struct flag *flag, void *field, const char *text)
+{
+    uint64_t limit = flag->kind == U32 ? UINT32_MAX / 4 : UINT64_MAX, value;
+    char *end;
+
+    errno = 0;
+    value = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno || value > limit)
+        return cli_usage("--%s %s: not a whole number from 0 to %llu", flag->name, text, (unsigned long long)limit);
+    if (flag->kind == U32)
+        *(uint32_t *)field = (uint32_t)value;
+    else
+        *(uint64_t *)field = value;
+    return CLI_OK;
+}
+
+static int set_flag(struct cli_settings *settings, const struct flag *flag, const char *text)
+{
+    void *field = (char *)settings + flag->offset;
+
+    if (flag->seen)
+        *(bool *)((char *)settings + flag->seen) = true;
+    if (flag->kind == FLAG)
+        *(bool *)field = true;
+    else if (flag->kind == TEXT)
+        *(const char **)field = text;
+    else if (flag->kind == REAL)
+        return set_real(flag, field, text);
+    else
+        return set_whole_number(flag, field, text);
+    return CLI_OK;
+}
+
+static const struct flag *flag_of_letter(unsigned command, int letter)
+{
+    for (int i = 0; i < N_FLAGS; i++)
+        if ((flags[i].commands & command) && flags[i].letter == letter)
+            return &flags[i];
+    return NULL;
+}
+
+static int read_environment(struct cli_settings *settings)
+{
+    static const char *const levels[] = {"error", "warn", "info", "debug", "trace"};
+    const char *level = getenv("M40LLM_LOG"), *force = getenv("M40LLM_FORCE_M40");
+
+    settings->cuda_library = getenv("M40LLM_CUDA_LIB");
+    settings->device = getenv("M40LLM_DEVICE");
+    settings->force_m40 = force && strcmp(force, "1") == 0;
+    settings->log_level = M40LLM_LOG_WARN;
+    for (int i = 0; level && i < 5; i++)
+        if (strcmp(level, levels[i]) == 0) {
+            settings->log_level = (m40llm_log_level)i;
+            return CLI_OK;
+        }
+    return level ? cli_usage("M40LLM_LOG=%s: must be error, warn, info, debug or trace", level) : CLI_OK;
+}
+
+static void set_defaults(struct cli_settings *settings)
+{
+    *settings = (struct cli_settings){
+        .kv_type = "f16",
+        .cpu_level = "auto",
+        .style = "full",
+        .n = 128,
+        .prompt_tokens = 512,
+        .repetitions = 5,
+        .temp = 0.8f,
+        .top_k = 40,
+        .top_p = 0.95f,
+        .min_p = 0.05f,
+        .repeat_penalty = 1.0f,
+        .repeat_last_n = 64,
+    };
+}
+
+static int check_choice(const char *flag, const char *value, const char *const *choices)
+{
+    for (int i = 0; choices[i]; i++)
+        if (strcmp(value, choices[i]) == 0)
+            return CLI_OK;
+    return cli_usage("--%s %s: not one of the choices (see --help)", flag, value);
+}
+
+static int check_device(const char *device)
+{
+    unsigned n;
+    int end = 0;
+
+    if (!device || strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0 || strcmp(device, "cuda") == 0)
+        return CLI_OK;
+    if (sscanf(device, "cuda:%4u%n", &n, &end) == 1 && device[end] == 0)
+        return CLI_OK;
+    return cli_usage("--device %s: must be auto, cpu, cuda or cuda:N", device);
+}
+
+static int check_settings(const struct cli_settings *s, const struct cli_command *command)
+{
+    int rc = check_choice("kv-type", s->kv_type, (const char *const[]){"f16", "f32", NULL});
+
+    if (rc == CLI_OK)
+        rc = check_choice("cpu-level", s->cpu_level, (const char *const[]){"auto", "scalar", "avx2", NULL});
+    if (rc == CLI_OK)
+        rc = check_choice("style", s->style, (const char *const[]){"full", "llama", NULL});
+    if (rc == CLI_OK)
+        rc = check_device(s->device);
+    if (rc != CLI_OK)
+        return rc;
+    if (s->n_args < command->min_args)
+        return cli_usage("%s: too few arguments; usage: m40llm %s %s", command->name, command->name, command->arguments);
+    if (command->max_args >= 0 && s->n_args > command->max_args)
+        return cli_usage("%s: unexpected argument '%s'; usage: m40llm %s %s", command->name, s->args[command->max_args], command->name,
+                         command->arguments);
+    return CLI_OK;
+}
+
+/* getopt's tables, made from ours. letters must hold 2 + 2 * N_FLAGS bytes. */
+static void make_getopt_tables(unsigned command, struct option *longs, char *letters)
+{
+    int n = 0;
+
+    *letters++ = ':'; /* tell a missing argument from an unknown flag */
+    for (int i = 0; i < N_FLAGS; i++) {
+        if (!(flags[i].commands & command))
+            continue;
+        longs[n++] = (struct option){flags[i].name, flags[i].kind == FLAG ? no_argument : required_argument, NULL, 256 + i};
+        if (flags[i].letter) {
+            *letters++ = flags[i].letter;
+            if (flags[i].kind != FLAG)
+                *letters++ = ':';
+        }
+    }
+    *letters = 0;
+    longs[n] = (struct option){0};
+}
+
+int cli_parse(struct cli_settings *settings, const struct cli_command *command, int argc, char **argv)
+{
+    struct option longs[N_FLAGS + 1];
+    char letters[2 + 2 * N_FLAGS];
+    int rc, c;
+
+    set_defaults(settings);
+    rc = read_environment(settings);
+    make_getopt_tables(command->bit, longs, letters);
+    opterr = 0;
+    while (rc == CLI_OK && (c = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+        if (c == '?' && optopt > 0 && optopt < 256) /* a letter, perhaps one of several in one argument */
+            return cli_usage("%s: unknown option '-%c'; see m40llm %s --help", command->name, optopt, command->name);
+        if (c == '?')
+            return cli_usage("%s: unknown option '%s'; see m40llm %s --help", command->name, argv[optind - 1], command->name);
+        if (c == ':')
+            return cli_usage("%s: option '%s' needs a value", command->name, argv[optind - 1]);
+        rc = set_flag(settings, c >= 256 ? &flags[c - 256] : flag_of_letter(command->bit, c), optarg);
+    }
+    if (rc != CLI_OK || settings->help)
+        return rc;
+    settings->args = (const char **)argv + optind;
+    settings->n_args = argc - optind;
+    return check_settings(settings, command);
+}
