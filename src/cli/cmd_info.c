@@ -24,7 +24,9 @@ static int print_devices(const struct cli_settings *settings)
         if (d->cc_major)
             printf(", compute capability %d.%d, driver %s", d->cc_major, d->cc_minor, d->driver);
         if (d->memory_total_bytes)
-            printf(", memory %" PRIu64 " MiB (%" PRIu64 " MiB free)", d->memory_total_bytes >> 20, d->memory_free_bytes >> 20);
+            printf(", memory %" PRIu64 " MiB", d->memory_total_bytes >> 20);
+        if (d->memory_free_bytes) /* a card tells it only once it is open */
+            printf(" (%" PRIu64 " MiB free)", d->memory_free_bytes >> 20);
         printf("\n    %s\n", d->why);
     }
     if (reason[0])
