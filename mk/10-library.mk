@@ -23,7 +23,11 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ARCH) -c -o $@ $<
 
+# Without the kernels, which test programs share as libm40-kernels.so instead of holding 11 MB each.
+CORE_A := $(BUILD)/libm40llm-core.a
+$(CORE_A): $(LIB_OBJS)
 $(LIB_A): $(LIB_OBJS) $(KERNEL_OBJS)
+$(CORE_A) $(LIB_A):
 	@rm -f $@
 	$(AR) rcs $@ $^
 

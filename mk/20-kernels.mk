@@ -61,6 +61,12 @@ $(BUILD)/obj/gen/kernel_images.o: $(BUILD)/gen/kernel_images.S $(KERNEL_PTX) $(K
 
 $(LIB_A) $(LIB_SO): $(KERNEL_OBJS)
 
+# The images alone, for test programs.
+KERNELS_SO := $(BUILD)/libm40-kernels.so
+$(KERNELS_SO): $(KERNEL_OBJS)
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(notdir $@) -o $@ $^
+TEST_LDFLAGS := -Wl,-rpath,'$$ORIGIN/..'
+
 # ---- the emulated driver ----
 
 EMU_SRCS := $(sort $(wildcard src/backend/cuda/emu/*.c))

@@ -21,14 +21,16 @@ for name in "$@"; do
     echo "cubin_${name}_end:"
 done
 echo '    .balign 8'
-echo '    .hidden m40_n_kernel_images'
 echo '    .globl m40_n_kernel_images'
+echo '    .type m40_n_kernel_images, @object'
+echo '    .size m40_n_kernel_images, 8'
 echo "m40_n_kernel_images: .quad $#"
 
 echo '    .section .data.rel.ro, "aw", @progbits'
 echo '    .balign 8'
-echo '    .hidden m40_kernel_images'
 echo '    .globl m40_kernel_images'
+echo '    .type m40_kernel_images, @object'
+echo "    .size m40_kernel_images, $(($# * 40))"
 echo 'm40_kernel_images:'
 for name in "$@"; do
     echo "    .quad name_$name, ptx_$name, ptx_${name}_end - ptx_$name"

@@ -5,7 +5,7 @@ build=$1
 out=$2
 rm -rf "$out"
 mkdir -p "$out/build/tests" "$out/lib" "$out/tests" "$out/models" "$out/tools"
-cp "$build/m40llm" "$build"/libm40llm.so* "$build"/libcuda-emu*.so "$out/build/"
+cp "$build/m40llm" "$build"/*.so "$build"/libm40llm.so.0 "$out/build/"
 find "$build/tests" -maxdepth 1 -type f -executable -exec cp {} "$out/build/tests/" \;
 cp -r tests/data "$out/tests/"
 mkdir -p "$out/tests/fuzz" && cp -r tests/fuzz/corpus "$out/tests/fuzz/"
@@ -14,7 +14,7 @@ cp tools/tap.sh "$out/tools/"
 cp models/demo.gguf "$out/models/"
 # Everything that is linked but glibc's own parts, which belong to the system (and the driver, which nothing links).
 ldd "$out/build/m40llm" "$out"/build/tests/* | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
-    grep -vE '/(libc|libm|libdl|libpthread|librt|ld-linux[^/]*)\.so' | while read -r library; do cp -L "$library" "$out/lib/"; done
+    grep -vE '/(libm40[^/]*|libc|libm|libdl|libpthread|librt|ld-linux[^/]*)\.so' | while read -r library; do cp -L "$library" "$out/lib/"; done
 strip --strip-debug "$out"/build/m40llm "$out"/build/*.so* "$out"/build/tests/* 2>/dev/null || true
 cat >"$out/m40llm" <<'S'
 #!/bin/sh

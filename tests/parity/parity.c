@@ -3,9 +3,6 @@
 
 #include <stdio.h>
 
-/* A library without CUDA has none; 45-parity.mk asks the linker for it. */
-#pragma weak m40_backend_open_cuda
-
 enum scope { ONCE, FOR_EACH_TYPE, FOR_CPU_ONLY };
 
 struct test {
@@ -90,9 +87,7 @@ static void add_target(struct parity *p, const struct options *o, const char *na
         return;
     p->n_targets++;
     t->name = name;
-    if (!open) {
-        snprintf(t->why_not, sizeof t->why_not, "not part of this library");
-    } else if (open(&t->backend, device, &err) == M40LLM_OK) {
+    if (open(&t->backend, device, &err) == M40LLM_OK) {
         t->backend->ops.get_info(t->backend, &info);
         printf("# %s: %s, %s %s\n", name, info.name, info.code, info.driver);
     } else {

@@ -54,7 +54,7 @@ static bool load_sass(struct m40_cuda *c, const struct m40_kernel_image *image, 
         return true;
     c->use_sass = false;
     snprintf(c->info.code, sizeof c->info.code, "PTX compute_52");
-    m40_log(&c->base.logger, M40LLM_LOG_WARN, "%s: the driver refused the sm_52 code of kernels %s (error %d): using PTX", c->info.spec, image->name,
+    m40_log(&c->base.logger, M40LLM_LOG_INFO, "%s: the driver refused the sm_52 code of kernels %s (error %d): using PTX", c->info.spec, image->name,
             result);
     return false;
 }

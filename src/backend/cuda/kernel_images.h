@@ -12,8 +12,9 @@ struct m40_kernel_image {
     size_t cubin_bytes;
 };
 
-/* Ordered by name. */
-extern const struct m40_kernel_image m40_kernel_images[];
-extern const size_t m40_n_kernel_images;
+/* Ordered by name. Not hidden, so that test programs can share one libm40-kernels.so; libm40llm.so does not export them (src/api/exports.map). */
+#define M40_KERNEL_IMAGES_SHARED __attribute__((visibility("default")))
+extern M40_KERNEL_IMAGES_SHARED const struct m40_kernel_image m40_kernel_images[];
+extern M40_KERNEL_IMAGES_SHARED const size_t m40_n_kernel_images;
 
 #endif
