@@ -47,12 +47,21 @@ if [ "$mode" != device ]; then
     if [ -d "$san" ]; then
         for seed in $san_seeds; do
             echo "san-parity-emu-seed$seed 400 $emu_san M40LLM_EMU_SEED=$seed $san/tests/m40-parity --backend cuda --thin"
-            echo "san-golden-emu-seed$seed 400 $emu_san M40LLM_EMU_SEED=$seed M40LLM_TEST_DEVICE=cuda M40LLM_TEST_THIN=1 $san/tests/test_golden"
+            model=$([ $((seed % 2)) = 1 ] && echo llama_f16 || echo qwen3) # whole models are slow there
+            echo "san-golden-emu-seed$seed 400 $emu_san M40LLM_EMU_SEED=$seed M40LLM_TEST_DEVICE=cuda $san/tests/test_golden --thin --models $model"
         done
         echo "san-parity-avx2 400 $san/tests/m40-parity --backend cpu-avx2 --thin"
         echo "san-golden-cpu 400 M40LLM_TEST_THIN=1 $san/tests/test_golden"
     fi
 fi
+if [ "$mode" = full ]; then
+    echo "perplexity-cpu 900 tests/perplexity.sh $build/m40llm cpu 64"
+    echo "perplexity-emu 3000 $emu tests/perplexity.sh $build/m40llm cuda 8"
+    [ -d "$san" ] && echo "san-cli 600 M40LLM_BIN=$san/m40llm $san/tests/test_cli"
+else
+    echo "perplexity-cpu 400 tests/perplexity.sh $build/m40llm cpu $([ "$mode" = device ] && echo 64 || echo 4)"
+fi
+[ "$mode" = device ] && echo "perplexity-gpu 400 tests/perplexity.sh $build/m40llm cuda 64"
 echo "golden-cpu 400 $build/tests/test_golden"
 echo "golden-scalar 400 M40LLM_TEST_LEVEL=scalar M40LLM_TEST_THIN=1 $build/tests/test_golden"
 echo "parity-avx2 400 $build/tests/m40-parity --backend cpu-avx2"

@@ -32,11 +32,11 @@ struct m40_workload {
     uint32_t n_ctx;
 };
 
-enum { M40_KV_PAGE = 32 };      /* tokens in a page of the KV cache */
-enum { M40_ATTN_PIECE = 64 };   /* positions in a piece of attention's softmax */
+enum { M40_KV_PAGE = 32 };       /* tokens in a page of the KV cache */
+enum { M40_ATTN_PIECE = 64 };    /* positions in a piece of attention's softmax */
 enum { M40_MATMUL_CHUNK = 256 }; /* K in a chunk sum */
-enum { M40_MATMUL_GROUP = 8 };  /* chunks in a group sum */
-enum { M40_NORM_LANES = 256 };  /* partial sums of a norm */
+enum { M40_MATMUL_GROUP = 8 };   /* chunks in a group sum */
+enum { M40_NORM_LANES = 256 };   /* partial sums of a norm */
 
 /* One layer's KV cache: [n_pages][k, v][n_kv_heads][M40_KV_PAGE][head_dim] of type. head_dim is a multiple of 8. */
 struct m40_kv_layer {
@@ -48,10 +48,10 @@ struct m40_kv_layer {
 /* The rows of a step: which sequence and position each token has. All addresses are the backend's. */
 struct m40_rows {
     uint32_t n_tokens;
-    uint32_t max_pos;   /* greatest of pos: sizes launches */
-    m40_addr pos;       /* int32 [n_tokens] */
-    m40_addr slot;      /* int32 [n_tokens]: row of the page table */
-    m40_addr pages;     /* int32 [n_slots][n_slot_pages]: page of positions 32 i .. 32 i + 31 of the slot's sequence */
+    uint32_t max_pos; /* greatest of pos: sizes launches */
+    m40_addr pos;     /* int32 [n_tokens] */
+    m40_addr slot;    /* int32 [n_tokens]: row of the page table */
+    m40_addr pages;   /* int32 [n_slots][n_slot_pages]: page of positions 32 i .. 32 i + 31 of the slot's sequence */
     uint32_t n_slot_pages;
 };
 
@@ -177,7 +177,8 @@ m40llm_status m40_backend_open(struct m40_backend **out, const m40llm_device_opt
 void m40_backend_close(struct m40_backend **be);
 
 /* CUDA cards, best first, each with why; reason: 256 bytes, why there is none, or "". Never fails for want of a card. */
-m40llm_status m40_cuda_list(const m40llm_device_options *options, m40llm_device_info *out, size_t capacity, size_t *n_out, char *reason, m40llm_error *err);
+m40llm_status m40_cuda_list(const m40llm_device_options *options, m40llm_device_info *out, size_t capacity, size_t *n_out, char *reason,
+                            m40llm_error *err);
 void m40_cpu_describe(m40llm_device_info *out);
 
 /* Device bytes of a matrix on a card (the CPU keeps none), and of scratch memory for a workload; for estimates made without a device. */

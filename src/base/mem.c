@@ -19,11 +19,11 @@ static bool must_fail(void)
 
 void *m40_calloc(size_t n, size_t size)
 {
-    if (must_fail())
+    uint64_t total;
+
+    if (!m40_mul_u64(n, size, &total) || must_fail())
         return NULL;
-    if (n == 0 || size == 0)
-        return calloc(1, 1);
-    return calloc(n, size);
+    return calloc(1, total ? total : 1);
 }
 
 void *m40_realloc_array(void *block, size_t n, size_t size)

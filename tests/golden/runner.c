@@ -4,34 +4,54 @@
 
 struct options options = {.device = "cpu"};
 
+static bool set_device(const char *text)
+{
+    options.device = text;
+    return !strcmp(text, "cpu") || !strcmp(text, "cuda");
+}
+
+static bool set_level(const char *text)
+{
+    options.level = !strcmp(text, "scalar") ? M40LLM_CPU_SCALAR : M40LLM_CPU_AVX2;
+    return !strcmp(text, "scalar") || !strcmp(text, "avx2");
+}
+
+static bool read_environment(void)
+{
+    const char *device = getenv("M40LLM_TEST_DEVICE"), *level = getenv("M40LLM_TEST_LEVEL"), *thin = getenv("M40LLM_TEST_THIN");
+    const char *required = getenv("M40LLM_REQUIRE_GPU");
+
+    options.cuda_library = getenv("M40LLM_CUDA_LIB");
+    options.is_thin = thin && !strcmp(thin, "1");
+    /* A library that is named must be there. */
+    options.must_have_device = options.cuda_library || (required && !strcmp(required, "1"));
+    return (!device || set_device(device)) && (!level || set_level(level));
+}
+
 bool read_options(int argc, char **argv)
 {
-    const char *device = getenv("M40LLM_TEST_DEVICE"), *required = getenv("M40LLM_REQUIRE_GPU");
+    bool is_ok = read_environment();
 
-    if (device && *device)
-        options.device = device;
-    options.cuda_library = getenv("M40LLM_CUDA_LIB");
-    options.must_have_device = required && !strcmp(required, "1");
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : "";
+    for (int i = 1; i < argc && is_ok; i++) {
+        const char *name = argv[i], *value;
 
-        if (!strcmp(argv[i], "--thin")) {
+        if (!strcmp(name, "--thin")) {
             options.is_thin = true;
             continue;
         }
-        i++;
-        if (!strcmp(argv[i - 1], "--device") && (!strcmp(value, "cpu") || !strcmp(value, "cuda")))
-            options.device = value;
-        else if (!strcmp(argv[i - 1], "--level") && (!strcmp(value, "scalar") || !strcmp(value, "avx2")))
-            options.level = value[0] == 's' ? M40LLM_CPU_SCALAR : M40LLM_CPU_AVX2;
-        else if (!strcmp(argv[i - 1], "--models") && *value)
+        value = ++i < argc ? argv[i] : "";
+        if (!strcmp(name, "--device"))
+            is_ok = set_device(value);
+        else if (!strcmp(name, "--level"))
+            is_ok = set_level(value);
+        else if (!strcmp(name, "--models"))
             options.models = value;
-        else {
-            fprintf(stderr, "usage: %s [--device cpu|cuda] [--level scalar|avx2] [--models NAME,NAME] [--thin]\n", argv[0]);
-            return false;
-        }
+        else
+            is_ok = false;
     }
-    return true;
+    if (!is_ok)
+        fprintf(stderr, "usage: %s [--device cpu|cuda] [--level scalar|avx2] [--models NAME,NAME] [--thin]\n", argv[0]);
+    return is_ok;
 }
 
 bool wants_model(const char *name)

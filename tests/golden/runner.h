@@ -17,10 +17,10 @@
 struct options {
     const char *device;       /* "cpu" or "cuda": --device, or $M40LLM_TEST_DEVICE */
     const char *cuda_library; /* $M40LLM_CUDA_LIB */
-    m40llm_cpu_level level;   /* --level scalar|avx2 */
+    m40llm_cpu_level level;   /* --level scalar|avx2, or $M40LLM_TEST_LEVEL */
     const char *models;       /* --models a,b; NULL: all */
-    bool is_thin;             /* --thin: fewer chunkings, for slow devices */
-    bool must_have_device;    /* M40LLM_REQUIRE_GPU=1 */
+    bool is_thin;             /* --thin, or M40LLM_TEST_THIN=1: fewer chunkings, for slow devices */
+    bool must_have_device;    /* M40LLM_REQUIRE_GPU=1, or a driver is named */
 };
 extern struct options options;
 

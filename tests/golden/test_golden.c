@@ -14,7 +14,6 @@ enum { N_SEQUENCES = 3, N_GREEDY = 24, MAX_TOKENS = 128 };
 #define TOLERANCE_KV_F16 2e-2f
 
 static struct m40_backend *device;
-static bool is_skipped;
 
 /* ---- a golden model's sequences and their reference ---- */
 
@@ -215,8 +214,8 @@ static void check_model(const char *name, const char *path, m40llm_kv_type kv_ty
     worst = check_reference(name, r, &first, is_f32 ? TOLERANCE_KV_F32 : TOLERANCE_KV_F16);
     print_message("%s, %s KV cache: logits differ by at most %.2g\n", name, is_f32 ? "F32" : "F16", (double)worst);
     for (size_t i = 1; i < sizeof plans / sizeof *plans; i++) {
-        /* Chunks touch the cache's type only in kv_append and attention: the default type gets all plans, the other a selection. */
-        if ((options.is_thin || is_f32) && !plans[i].is_thin)
+        /* Chunks touch the cache's type only in kv_append and attention: the default type gets all plans, the other fewer. */
+        if ((options.is_thin && is_f32) || ((options.is_thin || is_f32) && !plans[i].is_thin))
             continue;
         run_plan(&run, r, &plans[i], &other);
         check_same(name, plans[i].name, r, &first, &other);
@@ -400,7 +399,6 @@ static int open_all(void **state)
 
     (void)state;
     device = open_device(&reason);
-    is_skipped = !device;
     if (!device) {
         print_message("skipped: %s\n", reason);
         return 0;
@@ -422,7 +420,6 @@ int main(int argc, char **argv)
     static const char *const names[] = {"llama", "llama_f16", "llama31", "mistral", "qwen2", "qwen3", "qwen3_f16"};
     struct CMUnitTest tests[sizeof names / sizeof *names + 2];
     size_t n = 0;
-    int n_failed;
 
     if (!read_options(argc, argv))
         return 2;
@@ -433,6 +430,5 @@ int main(int argc, char **argv)
         tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_demo_reference);
         tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_demo_perplexity);
     }
-    n_failed = _cmocka_run_group_tests("golden", tests, n, open_all, close_all);
-    return n_failed ? 1 : is_skipped ? 77 : 0; /* 77: skipped as a whole */
+    return _cmocka_run_group_tests("golden", tests, n, open_all, close_all);
 }

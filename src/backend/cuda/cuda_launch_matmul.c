@@ -59,11 +59,6 @@ fail:
 
 /* ---- matrices ---- */
 
-static uint64_t div_up(uint64_t n, uint64_t unit)
-{
-    return (n + unit - 1) / unit;
-}
-
 /* n_tiles row tiles from first on, of row_tile_bytes each, into `out`; each thread packs whole row tiles. */
 static void pack(const struct m40_matrix *matrix, const void *rows, uint64_t first, uint64_t n_tiles, uint64_t row_tile_bytes, uint8_t *out)
 {
@@ -75,7 +70,7 @@ static void pack(const struct m40_matrix *matrix, const void *rows, uint64_t fir
 static m40llm_status upload(struct m40_backend *be, const struct m40_matrix *matrix, const void *rows, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
-    uint64_t n_tiles = div_up(matrix->n_rows, M40_TILE_ROWS), row_tile_bytes = matrix->size_bytes / n_tiles;
+    uint64_t n_tiles = m40_cuda_div_up(matrix->n_rows, M40_TILE_ROWS), row_tile_bytes = matrix->size_bytes / n_tiles;
     uint64_t n_piece_tiles = row_tile_bytes < PACK_PIECE_BYTES ? PACK_PIECE_BYTES / row_tile_bytes : 1;
     uint8_t *piece;
 
@@ -104,7 +99,7 @@ m40llm_status m40_cuda_matrix_create(struct m40_backend *be, const struct m40_fo
     memset(out, 0, sizeof *out);
     M40_FAIL_IF(n_rows == 0 || n_cols == 0 || n_rows > UINT32_MAX || n_cols > UINT32_MAX / 2 || n_cols % format->type->block_elems,
                 M40LLM_UNSUPPORTED, "a %s matrix of %llu x %llu", format->type->name, (unsigned long long)n_rows, (unsigned long long)n_cols);
-    M40_FAIL_IF(n_cols > (uint64_t)MATMUL_CHUNK * MATMUL_GROUP && div_up(n_rows, M40_TILE_ROWS) > M40_CUDA_N_COUNTERS, M40LLM_UNSUPPORTED,
+    M40_FAIL_IF(n_cols > (uint64_t)MATMUL_CHUNK * MATMUL_GROUP && m40_cuda_div_up(n_rows, M40_TILE_ROWS) > M40_CUDA_N_COUNTERS, M40LLM_UNSUPPORTED,
                 "a matrix of %llu rows: at most %u", (unsigned long long)n_rows, (unsigned)M40_CUDA_N_COUNTERS * M40_TILE_ROWS);
     M40_FAIL_IF(!m40_format_tiled_bytes(format, n_rows, n_cols, &matrix.size_bytes), M40LLM_UNSUPPORTED, "a matrix of %llu x %llu",
                 (unsigned long long)n_rows, (unsigned long long)n_cols);
@@ -161,8 +156,8 @@ static m40llm_status launch_matvecs(struct m40_cuda *c, const struct m40_matmul_
 {
     m40llm_status status = M40LLM_OK;
     const struct format_kernels *kernels = kernels_of(c, args->w);
-    uint32_t n_row_tiles = (uint32_t)div_up(args->w->n_rows, MATMUL_TILE);
-    uint32_t n_groups = (uint32_t)div_up(args->w->n_cols, MATMUL_CHUNK * MATMUL_GROUP);
+    uint32_t n_row_tiles = m40_cuda_div_up(args->w->n_rows, MATMUL_TILE);
+    uint32_t n_groups = m40_cuda_div_up(args->w->n_cols, MATMUL_CHUNK * MATMUL_GROUP);
 
     for (uint32_t first = 0; first < args->n_tokens; first += MATVEC_MAX_TOKENS) {
         uint32_t n_left = args->n_tokens - first, n_tokens = n_left < MATVEC_MAX_TOKENS ? n_left : MATVEC_MAX_TOKENS;
@@ -185,7 +180,7 @@ static m40llm_status launch_gemm(struct m40_cuda *c, const struct m40_matmul_arg
 
     if (w->format->sub)
         M40_TRY(m40_cuda_block_sums(c, args->x, args->n_tokens, (uint32_t)w->n_cols, w->format->sub, err));
-    M40_TRY(m40_cuda_launch(c, kernels_of(c, w)->gemm, (uint32_t)div_up(w->n_rows, GEMM_ROWS), (uint32_t)div_up(args->n_tokens, GEMM_TOKENS), 1,
+    M40_TRY(m40_cuda_launch(c, kernels_of(c, w)->gemm, m40_cuda_div_up(w->n_rows, GEMM_ROWS), m40_cuda_div_up(args->n_tokens, GEMM_TOKENS), 1,
                             GEMM_THREADS, &k, err));
 fail:
     return status;
@@ -193,7 +188,7 @@ fail:
 
 static bool prefers_matvec(const struct m40_cuda *c, const struct m40_matmul_args *args)
 {
-    uint64_t n_gemm_blocks = div_up(args->w->n_rows, GEMM_ROWS) * div_up(args->n_tokens, GEMM_TOKENS);
+    uint64_t n_gemm_blocks = (uint64_t)m40_cuda_div_up(args->w->n_rows, GEMM_ROWS) * m40_cuda_div_up(args->n_tokens, GEMM_TOKENS);
 
     return args->n_tokens <= MATVEC_ALWAYS_TOKENS || (args->n_tokens <= MATVEC_SOMETIMES_TOKENS && n_gemm_blocks < c->n_sms);
 }

@@ -11,6 +11,13 @@
 #define M40_TWO_23      8388608.0f
 #define M40_TWO_23_BITS 0x4b000000u
 
+/* (x & mask) | bits. On the device one LOP3; from C, ptxas makes two instructions with an immediate each. */
+#ifdef M40_DEVICE_CODE
+#define m40_and_or(x, mask, bits) simt_and_or(x, mask, bits)
+#else
+#define m40_and_or(x, mask, bits) (((x) & (mask)) | (bits))
+#endif
+
 /* w[j * stride] = scale * (byte j - bias), j = 0..3. Bytes 1 and 3 are used where they stand, times 256; so scale / 256 must be exact (2^-141 and up is). */
 M40_HD void m40_widen4(uint32_t bytes, int bias, float scale, int stride, float *w)
 {
@@ -18,10 +25,22 @@ M40_HD void m40_widen4(uint32_t bytes, int bias, float scale, int stride, float 
     float zero = M40_TWO_23 + (float)bias, zero_256 = M40_TWO_23 + (float)(bias * 256);
     float scale_256 = scale * 0.00390625f;
 
-    w[0] = scale * (m40_bits_to_f32(M40_TWO_23_BITS | (bytes & 0xff)) - zero);
-    w[stride] = scale_256 * (m40_bits_to_f32(M40_TWO_23_BITS | (bytes & 0xff00)) - zero_256);
-    w[stride * 2] = scale * (m40_bits_to_f32(M40_TWO_23_BITS | (upper & 0xff)) - zero);
-    w[stride * 3] = scale_256 * (m40_bits_to_f32(M40_TWO_23_BITS | (upper & 0xff00)) - zero_256);
+    w[0] = scale * (m40_bits_to_f32(m40_and_or(bytes, 0xff, M40_TWO_23_BITS)) - zero);
+    w[stride] = scale_256 * (m40_bits_to_f32(m40_and_or(bytes, 0xff00, M40_TWO_23_BITS)) - zero_256);
+    w[stride * 2] = scale * (m40_bits_to_f32(m40_and_or(upper, 0xff, M40_TWO_23_BITS)) - zero);
+    w[stride * 3] = scale_256 * (m40_bits_to_f32(m40_and_or(upper, 0xff00, M40_TWO_23_BITS)) - zero_256);
+}
+
+/* w[i] = scale * (nibble i - bias), i = 0..7. Nibbles 1 to 3 of each half are used where they stand, times 16, 256 and 4096; so scale / 4096 must be exact. */
+M40_HD void m40_widen_nibbles(uint32_t nibbles, int bias, float scale, float *w)
+{
+    M40_UNROLL
+    for (int j = 0; j < 4; j++) {
+        float unit = (float)(1 << 4 * j), scale_j = scale * (1.0f / unit), zero = M40_TWO_23 + (float)bias * unit;
+
+        w[j] = scale_j * (m40_bits_to_f32(m40_and_or(nibbles, 15u << 4 * j, M40_TWO_23_BITS)) - zero);
+        w[4 + j] = scale_j * (m40_bits_to_f32(m40_and_or(nibbles >> 16, 15u << 4 * j, M40_TWO_23_BITS)) - zero);
+    }
 }
 
 /* The k-th eight fields of `width` bits (1, 2 or 4) as four bytes: fields 2j and 2j + 1 are the low 2 * width bits of byte j. */
@@ -41,6 +60,11 @@ M40_HD void m40_widen32(const uint32_t *low, unsigned low_width, const uint32_t 
 {
     const uint32_t low_mask = 0x01010101u * ((1u << low_width) - 1), high_mask = 0x01010101u * ((1u << high_width) - 1);
 
+    M40_UNROLL
+    for (unsigned k = 0; k < 4 && low_width == 4 && !high_width; k++)
+        m40_widen_nibbles(low[k], bias, scale[k / 2], w + k * 8);
+    if (low_width == 4 && !high_width)
+        return;
     M40_UNROLL
     for (unsigned k = 0; k < 4; k++) {
         uint32_t pairs = m40_field_pairs(low, k, low_width);

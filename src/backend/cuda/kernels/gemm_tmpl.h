@@ -48,7 +48,8 @@ M40_HD void MATMUL_NAME(gemm_bring_x)(struct MATMUL_NAME(gemm_shared) * shared, 
     const uint32_t first = half * (GEMM_TOKENS / 2), first_token = simt_block_y() * GEMM_TOKENS + first, col = first_col + simt_lane();
     float *out = &shared->x[simt_lane()][first];
 
-    M40_UNROLL
+    /* unrolled, its loads in flight would cost the registers of a third block on the multiprocessor */
+    M40_ROLLED
     for (uint32_t t = 0; t < GEMM_TOKENS / 2; t += 4) {
         uint32_t token = first_token + t;
 

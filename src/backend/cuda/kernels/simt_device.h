@@ -112,6 +112,15 @@ SIMT_INLINE void simt_fence(void)
     asm volatile("membar.gl;" ::: "memory");
 }
 
+/* (x & mask) | bits in one instruction. */
+SIMT_INLINE uint32_t simt_and_or(uint32_t x, uint32_t mask, uint32_t bits)
+{
+    uint32_t r;
+
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(r) : "r"(x), "r"(mask), "r"(bits));
+    return r;
+}
+
 SIMT_INLINE float m40_f16_to_f32(uint16_t h)
 {
     float r;

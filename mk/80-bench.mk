@@ -1,0 +1,33 @@
+# sm52-cost: what the kernels cost on a Tesla M40, from their sm_52 machine code. `make sm52-cost` makes the listings again and prints the table; it needs ptxas and
+# nvdisasm of CUDA 11.0-12.9 (tools/get_ptxas.sh fetches both). The program itself needs neither.
+#
+# NVDISASM  default: the one beside ptxas
+
+SM52_SRCS := bench/sm52_parse.c bench/sm52_model.c
+SM52_OBJS := $(SM52_SRCS:%.c=$(BUILD)/obj/%.o)
+SM52_COST := $(BUILD)/sm52-cost
+SM52_LISTINGS := $(KERNEL_NAMES:%=$(BUILD)/sm52/%.sass)
+NVDISASM ?= $(if $(PTXAS_FOUND),$(dir $(PTXAS_FOUND))nvdisasm)
+
+$(BUILD)/obj/bench/%.o $(BUILD)/obj/tests/unit/test_sm52_cost.o: ALL_CFLAGS += -I.
+
+$(SM52_COST): $(BUILD)/obj/bench/sm52_cost.o $(SM52_OBJS) $(LIB_A)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(OPENMP) $(LIB_LIBS)
+
+$(BUILD)/sm52/%.sass: $(BUILD)/ptx/%.ptx tools/sm52_listing.sh
+	@mkdir -p $(@D)
+	@test -x "$(NVDISASM)" || { echo "no nvdisasm beside ptxas: run tools/get_ptxas.sh" >&2; exit 1; }
+	tools/sm52_listing.sh $(PTXAS_FOUND) $(NVDISASM) $< >$@.tmp
+	@mv $@.tmp $@
+
+.PHONY: sm52-cost sm52-listings
+sm52-listings: $(SM52_LISTINGS)
+sm52-cost: $(SM52_COST) $(SM52_LISTINGS)
+	@$(SM52_COST) $(SM52_LISTINGS)
+
+# Its objects need the library, which stands before them in the tests' rule: once more behind them.
+$(BUILD)/tests/test_sm52_cost: $(SM52_OBJS)
+$(BUILD)/tests/test_sm52_cost: private LIB_LIBS := $(LIB_A) $(LIB_LIBS)
+
+-include $(SM52_OBJS:.o=.d) $(BUILD)/obj/bench/sm52_cost.d
