@@ -232,7 +232,8 @@ M40LLM_API m40llm_status m40llm_detokenize(const m40llm_tokenizer *tokenizer, co
                                            size_t capacity, size_t *n_bytes_out, m40llm_error *err);
 
 /* Detokenising piece by piece: text that ends inside a UTF-8 sequence is held back until the rest has come. Bytes that can no longer become UTF-8 are
- * given out as U+FFFD. */
+ * given out as U+FFFD. A stream that shows an answer is pushed the prompt's ids first, and their text left aside: whether a SentencePiece text begins with a space depends on what came
+ * before. */
 typedef struct m40llm_stream m40llm_stream;
 M40LLM_API m40llm_status m40llm_stream_open(m40llm_stream **out, const m40llm_tokenizer *tokenizer, unsigned flags, m40llm_error *err);
 /* The text that id adds: *text is valid until the next call, NUL-terminated, *n_bytes long (may be 0). */

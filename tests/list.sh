@@ -61,6 +61,11 @@ if [ "$mode" = full ]; then
 else
     echo "perplexity-cpu 400 tests/perplexity.sh $build/m40llm cpu $([ "$mode" = device ] && echo 64 || echo 4)"
 fi
+if [ "$mode" = device ]; then
+    echo "same-text-gpu 60 tools/tap.sh 'the same text on the CPU and on the card' tests/same_text.sh $build/m40llm"
+else
+    echo "same-text-emu 60 tools/tap.sh 'the same text on the CPU and through the emulated driver' $emu tests/same_text.sh $build/m40llm"
+fi
 [ "$mode" = device ] && echo "perplexity-gpu 400 tests/perplexity.sh $build/m40llm cuda 64"
 echo "golden-cpu 400 $build/tests/test_golden"
 echo "golden-scalar 400 M40LLM_TEST_LEVEL=scalar M40LLM_TEST_THIN=1 $build/tests/test_golden"

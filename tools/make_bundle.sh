@@ -9,7 +9,7 @@ cp "$build/m40llm" "$build"/*.so "$build"/libm40llm.so.0 "$out/build/"
 find "$build/tests" -maxdepth 1 -type f -executable -exec cp {} "$out/build/tests/" \;
 cp -r tests/data "$out/tests/"
 mkdir -p "$out/tests/fuzz" && cp -r tests/fuzz/corpus "$out/tests/fuzz/"
-cp tests/run.sh tests/list.sh tests/perplexity.sh "$out/tests/"
+cp tests/run.sh tests/list.sh tests/perplexity.sh tests/same_text.sh "$out/tests/"
 cp tools/tap.sh "$out/tools/"
 cp models/demo.gguf "$out/models/"
 # Everything that is linked but glibc's own parts, which belong to the system (and the driver, which nothing links).

@@ -3,4 +3,4 @@
 name=$1
 shift
 echo 1..1
-if "$@"; then echo "ok 1 - $name"; else echo "not ok 1 - $name"; exit 1; fi
+if env "$@"; then echo "ok 1 - $name"; else echo "not ok 1 - $name"; exit 1; fi

@@ -149,8 +149,12 @@ static int generate(struct run *run, const struct cli_settings *settings, const 
 
     if (!settings->has_seed && settings->temp > 0)
         fprintf(stderr, "m40llm: seed %llu\n", (unsigned long long)seed);
-    if (m40llm_stream_open(&run->stream, run->session.tokenizer, 0, &err) != M40LLM_OK ||
-        m40llm_submit(engine, ids, n_ids, &options, &run->id, &err) != M40LLM_OK)
+    if (m40llm_stream_open(&run->stream, run->session.tokenizer, 0, &err) != M40LLM_OK)
+        return cli_fail(&err);
+    /* The stream must know what the answer continues: SentencePiece texts lose their first space otherwise. */
+    for (size_t i = 0; i < n_ids; i++)
+        m40llm_stream_push(run->stream, ids[i], &text, &n_bytes, NULL);
+    if (m40llm_submit(engine, ids, n_ids, &options, &run->id, &err) != M40LLM_OK)
         return cli_fail_at(settings->args[0], &err);
     cli_set_request(engine, run->id);
     if (m40llm_wait(engine, run->id, &result, &err) != M40LLM_OK) {
