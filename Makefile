@@ -16,7 +16,9 @@ PKGS := libpcre2-8
 CLI_PKGS := jansson
 TEST_PKGS := cmocka jansson
 
-WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wundef -Wwrite-strings -Wno-unknown-pragmas -Wno-pass-failed
+# WERROR= for a compiler newer than this code.
+WERROR ?= -Werror
+WARN := -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wundef -Wwrite-strings -Wno-unknown-pragmas -Wno-pass-failed
 # The numerical contract: no contraction, no fast-math.
 FLOAT := -ffp-contract=off -fno-fast-math
 INCLUDES := -Iinclude -Isrc -I$(BUILD)/gen

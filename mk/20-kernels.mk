@@ -24,7 +24,7 @@ PTX_COMPILE = $(NVCC) -arch=compute_52 -ptx --fmad=false -Wno-deprecated-gpu-tar
 else
 # --cuda-path: newer clangs would raise the PTX version to that of a toolkit they find, beyond what old drivers read.
 PTX_COMPILE = $(CLANG) -x cuda --cuda-device-only -nocudainc -nocudalib --cuda-path=/nonexistent --cuda-gpu-arch=sm_52 -Xclang -target-feature -Xclang +ptx60 -ffp-contract=off \
-	-Wno-unknown-cuda-version -Wall -Wextra -Werror -Wshadow -Wno-unused-function $(KERNEL_FLAGS) -MMD -MP -MF $(@:.ptx=.d) -MT $@ -S -o $@ $<
+	-Wno-unknown-cuda-version -Wall -Wextra $(WERROR) -Wshadow -Wno-unused-function $(KERNEL_FLAGS) -MMD -MP -MF $(@:.ptx=.d) -MT $@ -S -o $@ $<
 endif
 
 $(BUILD)/ptx/%.ptx: src/backend/cuda/kernels/%.cu
