@@ -3,7 +3,7 @@
 LIB_DIRS := base tensor gguf tokenizer backend backend/cpu backend/cuda model engine api
 LIB_SRCS := $(sort $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c)))
 LIB_OBJS := $(LIB_SRCS:%.c=$(BUILD)/obj/%.o)
-LIB_LIBS := $(shell pkg-config --libs $(PKGS)) -lm -ldl -lpthread
+LIB_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -ldl -lpthread
 LIB_A := $(BUILD)/libm40llm.a
 LIB_SO := $(BUILD)/libm40llm.so.0
 
@@ -17,7 +17,7 @@ $(BUILD)/obj/src/backend/cpu/%_avx2.o: ARCH := -mavx2 -mfma -mf16c -O3
 $(BUILD)/obj/src/backend/cpu/%.o: ALL_CFLAGS += $(OPENMP)
 # Repacks weights.
 $(BUILD)/obj/src/backend/cuda/cuda_launch_matmul.o: ALL_CFLAGS += $(OPENMP)
-$(BUILD)/obj/src/tokenizer/%.o: ALL_CFLAGS += $(shell pkg-config --cflags $(PKGS))
+$(BUILD)/obj/src/tokenizer/%.o: ALL_CFLAGS += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)

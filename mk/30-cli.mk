@@ -6,9 +6,9 @@ CLI := $(BUILD)/m40llm
 
 all: $(CLI)
 
-$(BUILD)/obj/src/cli/%.o: ALL_CFLAGS += $(shell pkg-config --cflags $(CLI_PKGS))
+$(BUILD)/obj/src/cli/%.o: ALL_CFLAGS += $(shell pkg-config --cflags $(CLI_PKGS) 2>/dev/null)
 
 $(CLI): $(CLI_OBJS) $(LIB_A)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(OPENMP) $(shell pkg-config --libs $(CLI_PKGS)) $(LIB_LIBS)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(OPENMP) $(shell pkg-config --libs $(CLI_PKGS) 2>/dev/null) $(LIB_LIBS)
 
 -include $(CLI_OBJS:.o=.d)
