@@ -352,7 +352,6 @@ typedef struct m40llm_logit_bias {
  * ordered by (logit descending, id ascending), cut to top_k, to the fewest whose probabilities sum to top_p or more, and to those of at least min_p times the best one's probability;
  * then one is drawn. */
 typedef struct m40llm_sampling {
-    size_t struct_size;
     float temperature;       /* 0: greedy */
     uint32_t top_k;          /* 0: off */
     float top_p;             /* 1: off */
@@ -364,9 +363,10 @@ typedef struct m40llm_sampling {
     uint64_t seed; /* the draw for the token at position p of choice 0 depends on (seed, 0, p) alone */
     const m40llm_logit_bias *bias;
     size_t n_bias;
+    uint32_t reserved[16]; /* zero: room to grow, since the struct stands inside m40llm_request_options */
 } m40llm_sampling;
 #define M40LLM_SAMPLING_INIT                                                                                           \
-    {.struct_size = sizeof(m40llm_sampling), .top_p = 1.0f, .repeat_penalty = 1.0f, .penalty_last_n = 64}
+    {.top_p = 1.0f, .repeat_penalty = 1.0f, .penalty_last_n = 64}
 
 typedef enum m40llm_finish {
     M40LLM_FINISH_NONE,   /* still running */

@@ -327,7 +327,9 @@ static void test_progress_on_a_terminal(void **state)
     struct output o;
 
     (void)state;
-    assert_true(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    if (terminal < 0)
+        skip(); /* a container without /dev/pts */
+    assert_true(grantpt(terminal) == 0 && unlockpt(terminal) == 0);
     keeps_it_open = open(ptsname(terminal), O_RDWR | O_NOCTTY);
     o = RUN_WITH({.err_path = ptsname(terminal)}, "run", demo(), "-p", json_string_value(json_object_get(prompt, "text")), "-n", "1", "--temp", "0",
                  "--threads", "1", "--chunk", "200");
