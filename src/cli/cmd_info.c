@@ -31,7 +31,7 @@ static int print_devices(const struct cli_settings *settings)
     }
     if (reason[0])
         printf("no CUDA device: %s\n", reason);
-    printf("--device auto would take %s\n", devices[0].spec);
+    printf("--device auto would take %s\n", reason[0] ? "cpu" : devices[0].spec);
     return CLI_OK;
 }
 

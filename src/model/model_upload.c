@@ -15,9 +15,9 @@ struct upload {
     uint64_t done_bytes;
 };
 
-static double gib(uint64_t n_bytes)
+static double mib(uint64_t n_bytes)
 {
-    return (double)n_bytes / (1 << 30);
+    return (double)n_bytes / (1 << 20);
 }
 
 static m40llm_status check_memory(const struct m40_model *model, const struct m40_weight_list *list, m40llm_error *err)
@@ -31,9 +31,9 @@ static m40llm_status check_memory(const struct m40_model *model, const struct m4
     if (info.memory_free_bytes == 0 || list->device_bytes <= info.memory_free_bytes)
         return M40LLM_OK;
     return m40_fail(err, M40LLM_OUT_OF_DEVICE_MEMORY,
-                    "the weights need %.2f GiB, but %s has %.2f GiB free of %.2f; a file of about %.1f GiB would fit", gib(list->device_bytes),
-                    info.name, gib(info.memory_free_bytes), gib(info.memory_total_bytes),
-                    gib(list->file_bytes) * (double)info.memory_free_bytes / (double)list->device_bytes);
+                    "the weights need %.0f MiB, but %s has %.0f MiB free of %.0f; a file of about %.0f MiB would fit", mib(list->device_bytes),
+                    info.name, mib(info.memory_free_bytes), mib(info.memory_total_bytes),
+                    mib(list->file_bytes) * (double)info.memory_free_bytes / (double)list->device_bytes);
 }
 
 static m40llm_status upload_vector(struct upload *u, const struct m40_gguf_tensor *t, m40_addr *out, m40llm_error *err)
