@@ -126,18 +126,51 @@ static int compare_candidates(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
-/* Fills s->sorted with the candidates in order and returns how many there are. */
+/* c[0..n) is a heap whose root is the candidate that comes last in order; its entry i may be out of place. */
+static void sift_down(struct m40_sampler_candidate *c, size_t n, size_t i)
+{
+    for (;;) {
+        size_t child = 2 * i + 1;
+        struct m40_sampler_candidate held = c[i];
+
+        if (child >= n)
+            return;
+        if (child + 1 < n && compare_candidates(&c[child + 1], &c[child]) > 0)
+            child++;
+        if (compare_candidates(&c[child], &held) < 0)
+            return;
+        c[i] = c[child];
+        c[child] = held;
+        i = child;
+    }
+}
+
+/* Fills s->sorted with the first candidates in order, at most top_k of them, and returns how many there are. With top_k they pass through a heap of that size: ordering a whole
+ * vocabulary takes longer than computing its logits. */
 static size_t order_candidates(struct m40_sampler *s, const float *logits, float best_logit)
 {
-    size_t n = 0;
+    size_t limit = s->params.top_k > 0 && s->params.top_k < s->n_vocab ? s->params.top_k : s->n_vocab, n = 0;
+    struct m40_sampler_candidate *c = s->sorted;
 
     for (size_t i = 0; i < s->n_vocab; i++) {
-        float z = (logits[i] - best_logit) / s->params.temperature;
+        struct m40_sampler_candidate new = {.logit = logits[i], .id = (int32_t)i};
 
-        if (z >= -CUT_BELOW_BEST)
-            s->sorted[n++] = (struct m40_sampler_candidate){logits[i], m40_expf(z), (int32_t)i};
+        if (n == limit && limit < s->n_vocab && !(new.logit > c[0].logit)) /* a tie goes to the lower id, which came first */
+            continue;
+        if (!((new.logit - best_logit) / s->params.temperature >= -CUT_BELOW_BEST))
+            continue;
+        if (n < limit) {
+            c[n++] = new;
+            for (size_t k = n / 2; n == limit && limit < s->n_vocab && k-- > 0;)
+                sift_down(c, n, k);
+        } else {
+            c[0] = new;
+            sift_down(c, n, 0);
+        }
     }
-    qsort(s->sorted, n, sizeof *s->sorted, compare_candidates);
+    qsort(c, n, sizeof *c, compare_candidates);
+    for (size_t i = 0; i < n; i++)
+        c[i].weight = m40_expf((c[i].logit - best_logit) / s->params.temperature);
     return n;
 }
 
@@ -150,13 +183,12 @@ static float sum_weights(const struct m40_sampler_candidate *c, size_t n)
     return sum;
 }
 
+/* How many of the n candidates, which top_k has cut already, are left. */
 static size_t cut_candidates(const struct m40_sampler *s, size_t n)
 {
     const m40llm_sampling *p = &s->params;
     const struct m40_sampler_candidate *c = s->sorted;
 
-    if (p->top_k > 0 && n > p->top_k)
-        n = p->top_k;
     if (p->top_p < 1.0f) {
         float need = p->top_p * sum_weights(c, n), sum = 0;
         size_t kept = 0;
