@@ -31,3 +31,22 @@ $(BUILD)/tests/test_sm52_cost: $(SM52_OBJS)
 $(BUILD)/tests/test_sm52_cost: private LIB_LIBS := $(LIB_A) $(LIB_LIBS)
 
 -include $(SM52_OBJS:.o=.d) $(BUILD)/obj/bench/sm52_cost.d
+
+# bench-kernels: the operations of the CUDA backend on a card, against its measured limits. `make bench-kernels BENCH_ARGS='--types q4_k --tokens 1,8'` runs it.
+
+BENCH_ARGS ?=
+BENCH_SRCS := bench/bench_kernels.c bench/bench_device.c bench/bench_cases.c bench/bench_report.c
+BENCH_OBJS := $(BENCH_SRCS:%.c=$(BUILD)/obj/%.o)
+BENCH_BIN := $(BUILD)/bench-kernels
+
+$(BENCH_BIN): $(BENCH_OBJS) $(CORE_A) $(KERNELS_SO)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -Wl,-rpath,'$$ORIGIN' -o $@ $^ $(OPENMP) $(LIB_LIBS)
+
+.PHONY: bench-kernels
+bench-kernels: $(BENCH_BIN)
+	$(BENCH_BIN) $(BENCH_ARGS)
+
+all-tests: $(BENCH_BIN)
+
+-include $(BENCH_OBJS:.o=.d)

@@ -81,6 +81,8 @@ if [ "$mode" != device ] && [ -d "$san" ]; then
     replays "$san" san-
 fi
 if [ "$mode" != device ]; then
+    echo "bench-emu 60 $emu tools/tap.sh 'bench-kernels runs every operation' $build/bench-kernels --quick"
+    [ -d "$san" ] && echo "san-bench-emu 60 $emu_san tools/tap.sh 'bench-kernels runs every operation' $san/bench-kernels --quick --json"
     echo "layers 30 tools/tap.sh 'no include points upward' tools/check_layers.sh"
     echo "ptx 60 tools/tap.sh 'PTX rounds as the contract says' tools/check_ptx.sh $build/ptx/*.ptx"
 fi

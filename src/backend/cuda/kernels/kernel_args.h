@@ -128,4 +128,14 @@ struct bandwidth_read_args {
     uint64_t n_words;
 };
 
+/* ---- peak.cu ---- */
+
+/* Every thread: n_rounds of PEAK_ROUND_FMAS fused multiply-adds x = x * factor + offset; the sink as above. */
+enum { PEAK_ROUND_FMAS = 256 };
+struct peak_fma_args {
+    float *sink; /* [1] */
+    uint32_t n_rounds;
+    float factor, offset;
+};
+
 #endif
