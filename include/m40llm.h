@@ -246,7 +246,7 @@ M40LLM_API void m40llm_stream_close(m40llm_stream **stream);
 
 typedef struct m40llm_device m40llm_device;
 
-typedef enum m40llm_cpu_level { M40LLM_CPU_AUTO, M40LLM_CPU_SCALAR, M40LLM_CPU_AVX2 } m40llm_cpu_level;
+typedef enum m40llm_cpu_level { M40LLM_CPU_AUTO, M40LLM_CPU_SCALAR, M40LLM_CPU_AVX2, M40LLM_CPU_AVX512 } m40llm_cpu_level;
 
 typedef struct m40llm_device_options {
     size_t struct_size;

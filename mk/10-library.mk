@@ -14,6 +14,7 @@ lib: $(LIB_A) $(LIB_SO)
 
 # Everything but the CPU variants is plain x86-64. gcc turns loops of any length into vectors at -O3 only.
 $(BUILD)/obj/src/backend/cpu/%_avx2.o: ARCH := -mavx2 -mfma -mf16c -O3
+$(BUILD)/obj/src/backend/cpu/%_avx512.o: ARCH := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -O3
 $(BUILD)/obj/src/backend/cpu/%.o: ALL_CFLAGS += $(OPENMP)
 # Repacks weights.
 $(BUILD)/obj/src/backend/cuda/cuda_launch_matmul.o: ALL_CFLAGS += $(OPENMP)

@@ -51,6 +51,7 @@ if [ "$mode" != device ]; then
             echo "san-golden-emu-seed$seed 400 $emu_san M40LLM_EMU_SEED=$seed M40LLM_TEST_DEVICE=cuda $san/tests/test_golden --thin --models $model"
         done
         echo "san-parity-avx2 400 $san/tests/m40-parity --backend cpu-avx2 --thin"
+        echo "san-parity-avx512 400 $san/tests/m40-parity --backend cpu-avx512 --thin"
         echo "san-golden-cpu 400 M40LLM_TEST_THIN=1 $san/tests/test_golden"
     fi
 fi
@@ -70,6 +71,7 @@ fi
 echo "golden-cpu 400 $build/tests/test_golden"
 echo "golden-scalar 400 M40LLM_TEST_LEVEL=scalar M40LLM_TEST_THIN=1 $build/tests/test_golden"
 echo "parity-avx2 400 $build/tests/m40-parity --backend cpu-avx2"
+echo "parity-avx512 400 $build/tests/m40-parity --backend cpu-avx512"
 # On a card, where there is one; skipped, or with M40LLM_REQUIRE_GPU=1 failed, where there is none.
 echo "parity-gpu 400 $build/tests/m40-parity --backend cuda"
 echo "golden-gpu 400 M40LLM_TEST_DEVICE=cuda $build/tests/test_golden"

@@ -61,7 +61,7 @@ static const struct flag flags[] = {
     {"kv-type", 0, TEXT, CMD_COMPUTE | CMD_INFO, AT(kv_type), 0, "f16|f32", "type of the KV cache (default f16)"},
     {"chunk", 0, U32, CMD_COMPUTE | CMD_INFO, AT(chunk), 0, "N", "prompt tokens in one step (default 512)"},
     {"threads", 0, U32, CMD_COMPUTE, AT(threads), 0, "N", "threads of the CPU backend (default: one a core)"},
-    {"cpu-level", 0, TEXT, CMD_COMPUTE, AT(cpu_level), 0, "auto|scalar|avx2", "instructions the CPU backend may use"},
+    {"cpu-level", 0, TEXT, CMD_COMPUTE, AT(cpu_level), 0, "auto|scalar|avx2|avx512", "instructions the CPU backend may use"},
     {"help", 'h', FLAG, CMD_ALL, AT(help), 0, NULL, "this text"},
 };
 
@@ -251,7 +251,7 @@ static int check_settings(const struct cli_settings *s, const struct cli_command
     int rc = check_choice("kv-type", s->kv_type, (const char *const[]){"f16", "f32", NULL});
 
     if (rc == CLI_OK)
-        rc = check_choice("cpu-level", s->cpu_level, (const char *const[]){"auto", "scalar", "avx2", NULL});
+        rc = check_choice("cpu-level", s->cpu_level, (const char *const[]){"auto", "scalar", "avx2", "avx512", NULL});
     if (rc == CLI_OK)
         rc = check_choice("style", s->style, (const char *const[]){"full", "llama", NULL});
     if (rc == CLI_OK)

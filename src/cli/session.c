@@ -15,9 +15,10 @@ m40llm_device_options cli_device_options(const struct cli_settings *settings)
     options.cuda_library = settings->cuda_library;
     options.require_sm52 = settings->force_m40;
     options.n_threads = (int)settings->threads;
-    options.cpu_level = strcmp(settings->cpu_level, "scalar") == 0 ? M40LLM_CPU_SCALAR
-                        : strcmp(settings->cpu_level, "avx2") == 0 ? M40LLM_CPU_AVX2
-                                                                   : M40LLM_CPU_AUTO;
+    options.cpu_level = strcmp(settings->cpu_level, "scalar") == 0   ? M40LLM_CPU_SCALAR
+                        : strcmp(settings->cpu_level, "avx2") == 0   ? M40LLM_CPU_AVX2
+                        : strcmp(settings->cpu_level, "avx512") == 0 ? M40LLM_CPU_AVX512
+                                                                     : M40LLM_CPU_AUTO;
     options.logger = (m40llm_logger){.write = cli_log_line, .level = settings->log_level};
     return options;
 }

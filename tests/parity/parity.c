@@ -45,7 +45,7 @@ struct totals {
 
 static void usage(FILE *out)
 {
-    fprintf(out, "m40-parity [--backend cpu|cpu-avx2|cuda] [--seed N] [--test SUBSTRING] [--thin] [--list] [--verbose]\n"
+    fprintf(out, "m40-parity [--backend cpu|cpu-avx2|cpu-avx512|cuda] [--seed N] [--test SUBSTRING] [--thin] [--list] [--verbose]\n"
                  "cpu: the scalar backend against doubles; the others against the scalar backend, bit by bit.\n"
                  "$M40LLM_CUDA_LIB names the driver to open; $M40LLM_REQUIRE_GPU=1 makes a missing device a failure.\n");
 }
@@ -98,15 +98,19 @@ static void add_target(struct parity *p, const struct options *o, const char *na
 
 static void add_targets(struct parity *p, const struct options *o)
 {
-    m40llm_device_options scalar = M40LLM_DEVICE_OPTIONS_INIT, avx2 = M40LLM_DEVICE_OPTIONS_INIT, cuda = M40LLM_DEVICE_OPTIONS_INIT;
+    m40llm_device_options scalar = M40LLM_DEVICE_OPTIONS_INIT, avx2 = M40LLM_DEVICE_OPTIONS_INIT, avx512 = M40LLM_DEVICE_OPTIONS_INIT;
+    m40llm_device_options cuda = M40LLM_DEVICE_OPTIONS_INIT;
 
     scalar.cpu_level = M40LLM_CPU_SCALAR;
     avx2.cpu_level = M40LLM_CPU_AVX2;
     avx2.n_threads = 3; /* not what the scalar one has */
+    avx512.cpu_level = M40LLM_CPU_AVX512;
+    avx512.n_threads = 3;
     cuda.spec = "cuda";
     cuda.cuda_library = getenv("M40LLM_CUDA_LIB");
     add_target(p, o, "cpu", m40_backend_open_cpu, &scalar);
     add_target(p, o, "cpu-avx2", m40_backend_open_cpu, &avx2);
+    add_target(p, o, "cpu-avx512", m40_backend_open_cpu, &avx512);
     add_target(p, o, "cuda", m40_backend_open_cuda, &cuda);
 }
 

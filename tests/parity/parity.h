@@ -1,6 +1,6 @@
 /* The parity grid: the operations of every backend on awkward shapes and inputs, with two verdicts.
  *
- *  - A variant (cpu-avx2, cuda) must give the bits of the scalar CPU backend; NaN equals NaN.
+ *  - A variant (cpu-avx2, cpu-avx512, cuda) must give the bits of the scalar CPU backend; NaN equals NaN.
  *  - The scalar CPU backend must be near a computation in double precision (ref64.h), within the bounds of tolerances.h.
  *
  * A test makes cases. A case is a list of buffers and a function that issues one operation on them; parity_run() runs it on every target in memory of the target's own,
@@ -12,7 +12,7 @@
 #include "backend/backend.h"
 #include "harness/harness.h"
 
-enum { PARITY_MAX_TARGETS = 3, PARITY_MAX_BUFFERS = 12, PARITY_MAX_BLOCKS = 24 };
+enum { PARITY_MAX_TARGETS = 4, PARITY_MAX_BUFFERS = 12, PARITY_MAX_BLOCKS = 24 };
 
 /* Targets[0] is always the scalar CPU backend; its verdict is the one against doubles. */
 struct parity_target {

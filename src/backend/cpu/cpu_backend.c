@@ -16,17 +16,26 @@ enum { CPU_ALIGN = 256 };
 
 /* ---- what this processor is ---- */
 
-static bool processor_has_avx2(void)
+/* The best that the processor has and the system keeps the registers of. */
+static m40llm_cpu_level processor_level(void)
 {
 #if defined(__x86_64__)
     unsigned a, b, c, d;
 
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_F16C))
-        return false;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); /* these also ask the system to keep the registers */
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_F16C) || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+        return M40LLM_CPU_SCALAR;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        return M40LLM_CPU_AVX512;
+    return M40LLM_CPU_AVX2;
 #else
-    return false;
+    return M40LLM_CPU_SCALAR;
 #endif
+}
+
+static const char *level_name(m40llm_cpu_level level)
+{
+    return level == M40LLM_CPU_AVX512 ? "AVX-512" : level == M40LLM_CPU_AVX2 ? "AVX2" : "scalar";
 }
 
 static void processor_name(char *out, size_t capacity)
@@ -92,7 +101,7 @@ static void get_info(const struct m40_backend *be, m40llm_device_info *out)
     const struct m40_cpu_backend *cpu = (const struct m40_cpu_backend *)be;
 
     m40_cpu_describe(out);
-    snprintf(out->code, sizeof out->code, "%s", cpu->has_avx2 ? "AVX2" : "scalar");
+    snprintf(out->code, sizeof out->code, "%s", level_name(cpu->level));
 }
 
 /* ---- memory ---- */
@@ -166,11 +175,23 @@ static size_t attention_floats(const struct m40_workload *w)
     return (size_t)w->head_dim * (2 * M40_ATTN_PIECE + 1) + M40_ATTN_PIECE + (size_t)CPU_ATTENTION_ROWS * 2 * w->n_heads;
 }
 
+static size_t matmul_floats(m40llm_cpu_level level, const struct m40_workload *workload)
+{
+#if defined(__x86_64__)
+    if (level == M40LLM_CPU_AVX512)
+        return m40_cpu_matmul_floats_avx512(workload);
+    if (level == M40LLM_CPU_AVX2)
+        return m40_cpu_matmul_floats_avx2(workload);
+#endif
+    (void)level;
+    return m40_cpu_matmul_floats_scalar(workload);
+}
+
 static m40llm_status cpu_reserve(struct m40_backend *be, const struct m40_workload *workload, m40llm_error *err)
 {
     struct m40_cpu_backend *cpu = m40_cpu(be);
     size_t n_sums = (size_t)workload->n_tokens * (workload->n_cols / CPU_MIN_SUB + 1);
-    size_t n_floats = cpu->has_avx2 ? m40_cpu_matmul_avx2_floats(workload) : m40_cpu_matmul_scalar_floats(workload);
+    size_t n_floats = matmul_floats(cpu->level, workload);
 
     free_scratch(cpu);
     if (n_floats < attention_floats(workload))
@@ -271,23 +292,28 @@ static const struct m40_backend_ops memory_ops = {
 m40llm_status m40_backend_open_cpu(struct m40_backend **out, const m40llm_device_options *options, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
+    const m40llm_cpu_level best = processor_level();
     struct m40_cpu_backend *cpu = NULL;
 
     *out = NULL;
     M40_FAIL_IF(options->n_threads < 0 || options->n_threads > 4096, M40LLM_INVALID_ARGUMENT, "%d threads", options->n_threads);
-    M40_FAIL_IF(options->cpu_level == M40LLM_CPU_AVX2 && !processor_has_avx2(), M40LLM_UNSUPPORTED, "this processor has no AVX2, FMA and F16C");
+    M40_FAIL_IF(options->cpu_level == M40LLM_CPU_AVX2 && best < M40LLM_CPU_AVX2, M40LLM_UNSUPPORTED, "this processor has no AVX2, FMA and F16C");
+    M40_FAIL_IF(options->cpu_level == M40LLM_CPU_AVX512 && best < M40LLM_CPU_AVX512, M40LLM_UNSUPPORTED,
+                "this processor has no AVX-512 (F, BW, DQ and VL)");
     cpu = m40_calloc(1, sizeof *cpu);
     M40_FAIL_IF(!cpu, M40LLM_NO_MEMORY, "CPU backend");
     cpu->base.ops = memory_ops;
     cpu->base.logger = options->logger;
     cpu->n_threads = options->n_threads ? options->n_threads : default_threads();
-    cpu->has_avx2 = options->cpu_level != M40LLM_CPU_SCALAR && processor_has_avx2();
+    cpu->level = options->cpu_level == M40LLM_CPU_AUTO ? best : options->cpu_level;
     m40_cpu_set_ops_scalar(&cpu->base.ops);
 #if defined(__x86_64__)
-    if (cpu->has_avx2)
+    if (cpu->level >= M40LLM_CPU_AVX2)
         m40_cpu_set_ops_avx2(&cpu->base.ops);
+    if (cpu->level == M40LLM_CPU_AVX512)
+        cpu->base.ops.matmul = m40_cpu_matmul_avx512;
 #endif
-    m40_log(&cpu->base.logger, M40LLM_LOG_DEBUG, "CPU backend: %s, %d threads", cpu->has_avx2 ? "AVX2" : "scalar", cpu->n_threads);
+    m40_log(&cpu->base.logger, M40LLM_LOG_DEBUG, "CPU backend: %s, %d threads", level_name(cpu->level), cpu->n_threads);
     *out = &cpu->base;
     return M40LLM_OK;
 fail:

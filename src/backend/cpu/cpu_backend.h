@@ -1,7 +1,8 @@
 /* Inside of the CPU backend. An m40_addr is a host pointer; operations have ended when they return.
  *
  * Files: cpu_backend.c memory and the table; cpu_ops.inc every operation but matmul, compiled twice (cpu_scalar.c: plain, the reference; cpu_ops_avx2.c: the same
- * source for processors with AVX2 and FMA, where fmaf is an instruction); cpu_matmul.c the reference, cpu_matmul_avx2.c the fast one.
+ * source for processors with AVX2 and FMA, where fmaf is an instruction); cpu_matmul.c the reference; cpu_matmul_simd.inc the fast one, compiled twice
+ * (cpu_matmul_avx2.c, cpu_matmul_avx512.c) on the vectors of cpu_simd.h and cpu_unpack.h.
  */
 #ifndef M40_BACKEND_CPU_CPU_BACKEND_H
 #define M40_BACKEND_CPU_CPU_BACKEND_H
@@ -15,7 +16,7 @@
 struct m40_cpu_backend {
     struct m40_backend base; /* first */
     int n_threads;
-    bool has_avx2;                /* the table holds the AVX2 variants */
+    m40llm_cpu_level level;       /* of the variants in the table; never AUTO */
     struct m40_workload workload; /* what reserve() was asked for; zeros before */
     float *sub_sums;              /* [n_tokens][sub-blocks of a row of x]: matmul's sx, for formats with offsets */
     float *thread_scratch;        /* [n_threads][thread_floats] */
@@ -23,7 +24,6 @@ struct m40_cpu_backend {
 };
 
 enum { CPU_MIN_SUB = 16 };       /* the shortest sub-block of any format */
-enum { CPU_PANEL_ROWS = 32 };    /* rows that the AVX2 matmul works on at once: four vectors of 8 */
 enum { CPU_ATTENTION_ROWS = 8 }; /* rows of one sequence that share a widened piece of the cache */
 
 static inline struct m40_cpu_backend *m40_cpu(struct m40_backend *be)
@@ -59,11 +59,13 @@ size_t m40_cpu_row_bytes(const struct m40_matrix *matrix);
 m40llm_status m40_cpu_matmul_begin(struct m40_cpu_backend *cpu, const struct m40_matmul_args *args, m40llm_error *err);
 
 /* Floats of scratch memory that one thread needs, for each matmul. */
-size_t m40_cpu_matmul_scalar_floats(const struct m40_workload *workload);
-size_t m40_cpu_matmul_avx2_floats(const struct m40_workload *workload);
+size_t m40_cpu_matmul_floats_scalar(const struct m40_workload *workload);
+size_t m40_cpu_matmul_floats_avx2(const struct m40_workload *workload);
+size_t m40_cpu_matmul_floats_avx512(const struct m40_workload *workload);
 
 m40llm_status m40_cpu_matmul_scalar(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
 m40llm_status m40_cpu_matmul_avx2(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
+m40llm_status m40_cpu_matmul_avx512(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
 
 /* What format->weights is, for processors with AVX2. */
 typedef void (*m40_cpu_weights_fn)(const void *blocks, size_t n_blocks, float *w, float *m);

@@ -38,7 +38,7 @@ m40llm_status m40_cpu_matmul_begin(struct m40_cpu_backend *cpu, const struct m40
     return M40LLM_OK;
 }
 
-size_t m40_cpu_matmul_scalar_floats(const struct m40_workload *workload)
+size_t m40_cpu_matmul_floats_scalar(const struct m40_workload *workload)
 {
     return (size_t)workload->n_cols + workload->n_cols / CPU_MIN_SUB; /* one row's w and m */
 }

@@ -1,0 +1,121 @@
+/* Vectors of as many 32-bit lanes as the file that includes this is compiled for: 16 with AVX-512 (F, BW, DQ, VL), 8 with AVX2. One name for each instruction that
+ * the matmul needs, so that its source is the same for both; +, *, &, | and ^ are C's own on vectors. */
+#ifndef M40_BACKEND_CPU_CPU_SIMD_H
+#define M40_BACKEND_CPU_CPU_SIMD_H
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __AVX512BW__
+
+enum { LANES = 16 };
+typedef __m512 vfloat;
+typedef __m512i vint;
+
+#define v_load(address)         _mm512_load_ps(address)
+#define v_store(address, value) _mm512_store_ps(address, value)
+#define v_zero()                _mm512_setzero_ps()
+#define v_set(value)            _mm512_set1_ps(value)
+#define v_fmadd(a, b, c)        _mm512_fmadd_ps(a, b, c)
+#define v_fnmadd(a, b, c)       _mm512_fnmadd_ps(a, b, c)
+#define v_from_int(value)       _mm512_cvtepi32_ps(value)
+#define v_sub(a, b)             _mm512_sub_epi32(a, b)
+#define v_bits(value)           _mm512_castsi512_ps(value)
+#define v_ints(value)           _mm512_set1_epi32(value)
+#define v_low_words(a, b)       _mm512_unpacklo_epi32(a, b)
+#define v_high_words(a, b)      _mm512_unpackhi_epi32(a, b)
+#define v_low_pairs(a, b)       _mm512_unpacklo_epi64(a, b)
+#define v_high_pairs(a, b)      _mm512_unpackhi_epi64(a, b)
+#define v_pick_bytes(a, which)  _mm512_shuffle_epi8(a, which)
+#define v_repeat_16(bytes)      _mm512_broadcast_i32x4(bytes)
+#define v_from_halves(address)  _mm512_cvtph_ps(_mm256_loadu_si256(address))
+
+/* The lower half of every lane as an FP16 number. */
+static inline vfloat v_lower_halves(vint lanes)
+{
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(lanes));
+}
+
+/* 16 bytes of rows k, k + 4, ... */
+static inline vint v_load_pieces(const uint8_t *const *rows, unsigned k, size_t at)
+{
+    vint v = _mm512_castsi128_si512(_mm_loadu_si128((const void *)(rows[k] + at)));
+
+    v = _mm512_mask_broadcast_i32x4(v, 0x00f0, _mm_loadu_si128((const void *)(rows[k + 4] + at)));
+    v = _mm512_mask_broadcast_i32x4(v, 0x0f00, _mm_loadu_si128((const void *)(rows[k + 8] + at)));
+    return _mm512_mask_broadcast_i32x4(v, 0xf000, _mm_loadu_si128((const void *)(rows[k + 12] + at)));
+}
+
+#else
+
+enum { LANES = 8 };
+typedef __m256 vfloat;
+typedef __m256i vint;
+
+#define v_load(address)         _mm256_load_ps(address)
+#define v_store(address, value) _mm256_store_ps(address, value)
+#define v_zero()                _mm256_setzero_ps()
+#define v_set(value)            _mm256_set1_ps(value)
+#define v_fmadd(a, b, c)        _mm256_fmadd_ps(a, b, c)
+#define v_fnmadd(a, b, c)       _mm256_fnmadd_ps(a, b, c)
+#define v_from_int(value)       _mm256_cvtepi32_ps(value)
+#define v_sub(a, b)             _mm256_sub_epi32(a, b)
+#define v_bits(value)           _mm256_castsi256_ps(value)
+#define v_ints(value)           _mm256_set1_epi32(value)
+#define v_low_words(a, b)       _mm256_unpacklo_epi32(a, b)
+#define v_high_words(a, b)      _mm256_unpackhi_epi32(a, b)
+#define v_low_pairs(a, b)       _mm256_unpacklo_epi64(a, b)
+#define v_high_pairs(a, b)      _mm256_unpackhi_epi64(a, b)
+#define v_pick_bytes(a, which)  _mm256_shuffle_epi8(a, which)
+#define v_repeat_16(bytes)      _mm256_broadcastsi128_si256(bytes)
+#define v_from_halves(address)  _mm256_cvtph_ps(_mm_loadu_si128(address))
+
+static inline vfloat v_lower_halves(vint lanes)
+{
+    lanes = lanes & v_ints(0xffff);
+    lanes = _mm256_permute4x64_epi64(_mm256_packus_epi32(lanes, lanes), 0x08);
+    return _mm256_cvtph_ps(_mm256_castsi256_si128(lanes));
+}
+
+static inline vint v_load_pieces(const uint8_t *const *rows, unsigned k, size_t at)
+{
+    vint v = _mm256_castsi128_si256(_mm_loadu_si128((const void *)(rows[k] + at)));
+
+    return _mm256_inserti128_si256(v, _mm_loadu_si128((const void *)(rows[k + 4] + at)), 1);
+}
+
+#endif
+
+typedef uint32_t vuint_lanes __attribute__((vector_size(4 * LANES), may_alias));
+typedef int32_t vint_lanes __attribute__((vector_size(4 * LANES), may_alias));
+
+/* Shifts of every lane; n need not be a constant. */
+static inline vint v_left(vint a, unsigned n)
+{
+    return (vint)((vuint_lanes)a << n);
+}
+
+static inline vint v_right(vint a, unsigned n)
+{
+    return (vint)((vuint_lanes)a >> n);
+}
+
+static inline vint v_right_signed(vint a, unsigned n)
+{
+    return (vint)((vint_lanes)a >> (int)n);
+}
+
+/* 16 bytes of every row, from byte `at` on, as four vectors: word j of row i is lane i of words[j]. */
+static inline void v_load_words(const uint8_t *const *rows, size_t at, vint *words)
+{
+    vint p0 = v_load_pieces(rows, 0, at), p1 = v_load_pieces(rows, 1, at), p2 = v_load_pieces(rows, 2, at), p3 = v_load_pieces(rows, 3, at);
+    vint low01 = v_low_words(p0, p1), high01 = v_high_words(p0, p1), low23 = v_low_words(p2, p3), high23 = v_high_words(p2, p3);
+
+    words[0] = v_low_pairs(low01, low23);
+    words[1] = v_high_pairs(low01, low23);
+    words[2] = v_low_pairs(high01, high23);
+    words[3] = v_high_pairs(high01, high23);
+}
+
+#endif
