@@ -70,6 +70,7 @@ fi
 [ "$mode" = device ] && echo "perplexity-gpu 400 tests/perplexity.sh $build/m40llm cuda 64"
 echo "golden-cpu 400 $build/tests/test_golden"
 echo "golden-scalar 400 M40LLM_TEST_LEVEL=scalar M40LLM_TEST_THIN=1 $build/tests/test_golden"
+echo "golden-avx2 400 M40LLM_TEST_LEVEL=avx2 M40LLM_TEST_THIN=1 $build/tests/test_golden"
 echo "parity-avx2 400 $build/tests/m40-parity --backend cpu-avx2"
 echo "parity-avx512 400 $build/tests/m40-parity --backend cpu-avx512"
 # On a card, where there is one; skipped, or with M40LLM_REQUIRE_GPU=1 failed, where there is none.

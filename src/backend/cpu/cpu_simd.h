@@ -106,16 +106,40 @@ static inline vint v_right_signed(vint a, unsigned n)
     return (vint)((vint_lanes)a >> (int)n);
 }
 
-/* 16 bytes of every row, from byte `at` on, as four vectors: word j of row i is lane i of words[j]. */
-static inline void v_load_words(const uint8_t *const *rows, size_t at, vint *words)
+/* pieces[k]: 16 bytes of rows k, k + 4, ... -> words[j]: word j of row i in lane i. */
+static inline void v_transpose(const vint *pieces, vint *words)
 {
-    vint p0 = v_load_pieces(rows, 0, at), p1 = v_load_pieces(rows, 1, at), p2 = v_load_pieces(rows, 2, at), p3 = v_load_pieces(rows, 3, at);
-    vint low01 = v_low_words(p0, p1), high01 = v_high_words(p0, p1), low23 = v_low_words(p2, p3), high23 = v_high_words(p2, p3);
+    vint low01 = v_low_words(pieces[0], pieces[1]), high01 = v_high_words(pieces[0], pieces[1]);
+    vint low23 = v_low_words(pieces[2], pieces[3]), high23 = v_high_words(pieces[2], pieces[3]);
 
     words[0] = v_low_pairs(low01, low23);
     words[1] = v_high_pairs(low01, low23);
     words[2] = v_low_pairs(high01, high23);
     words[3] = v_high_pairs(high01, high23);
+}
+
+/* 16 bytes of every row, from byte `at` on, as four vectors: word j of row i is lane i of words[j]. */
+static inline void v_load_words(const uint8_t *const *rows, size_t at, vint *words)
+{
+    const vint pieces[4] = {v_load_pieces(rows, 0, at), v_load_pieces(rows, 1, at), v_load_pieces(rows, 2, at), v_load_pieces(rows, 3, at)};
+
+    v_transpose(pieces, words);
+}
+
+/* The same for 64 bytes: words[16]. The rows of a plain format often lie a power of two apart, where a cache keeps fewer lines than there are lanes; so a row's line
+ * is read all at once. */
+static inline void v_load_lines(const uint8_t *const *rows, size_t at, vint *words)
+{
+    vint pieces[4][4];
+
+#pragma GCC unroll 4
+    for (unsigned k = 0; k < 4; k++)
+#pragma GCC unroll 4
+        for (unsigned i = 0; i < 4; i++)
+            pieces[i][k] = v_load_pieces(rows, k, at + 16 * i);
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < 4; i++)
+        v_transpose(pieces[i], words + 4 * i);
 }
 
 #endif

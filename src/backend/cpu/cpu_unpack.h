@@ -21,16 +21,17 @@ struct unpacker {
     void (*widen)(const uint8_t *const *rows, uint32_t first, uint32_t n, const float *scales, float *tile);
 };
 
-/* ---- plain formats ---- */
+/* ---- plain formats: 64 bytes of every row at a time ---- */
 
 static inline void f32_widen(const uint8_t *const *rows, uint32_t first, uint32_t n, const float *scales, float *tile)
 {
     (void)scales;
-    for (uint32_t c = first; c < first + n; c += 4, tile += 4 * PANEL_ROWS) {
-        vint words[4];
+    for (uint32_t c = first; c < first + n; c += 16, tile += 16 * PANEL_ROWS) {
+        vint words[16];
 
-        v_load_words(rows, (size_t)c * 4, words);
-        for (unsigned j = 0; j < 4; j++)
+        v_load_lines(rows, (size_t)c * 4, words);
+#pragma GCC unroll 16
+        for (unsigned j = 0; j < 16; j++)
             v_store(tile + j * PANEL_ROWS, v_bits(words[j]));
     }
 }
@@ -38,11 +39,12 @@ static inline void f32_widen(const uint8_t *const *rows, uint32_t first, uint32_
 static inline void f16_widen(const uint8_t *const *rows, uint32_t first, uint32_t n, const float *scales, float *tile)
 {
     (void)scales;
-    for (uint32_t c = first; c < first + n; c += 8, tile += 8 * PANEL_ROWS) {
-        vint words[4];
+    for (uint32_t c = first; c < first + n; c += 32, tile += 32 * PANEL_ROWS) {
+        vint words[16];
 
-        v_load_words(rows, (size_t)c * 2, words);
-        for (unsigned j = 0; j < 4; j++) {
+        v_load_lines(rows, (size_t)c * 2, words);
+#pragma GCC unroll 16
+        for (unsigned j = 0; j < 16; j++) {
             v_store(tile + 2 * j * PANEL_ROWS, v_lower_halves(words[j]));
             v_store(tile + (2 * j + 1) * PANEL_ROWS, v_lower_halves(v_right(words[j], 16)));
         }
@@ -52,11 +54,12 @@ static inline void f16_widen(const uint8_t *const *rows, uint32_t first, uint32_
 static inline void bf16_widen(const uint8_t *const *rows, uint32_t first, uint32_t n, const float *scales, float *tile)
 {
     (void)scales;
-    for (uint32_t c = first; c < first + n; c += 8, tile += 8 * PANEL_ROWS) {
-        vint words[4];
+    for (uint32_t c = first; c < first + n; c += 32, tile += 32 * PANEL_ROWS) {
+        vint words[16];
 
-        v_load_words(rows, (size_t)c * 2, words);
-        for (unsigned j = 0; j < 4; j++) {
+        v_load_lines(rows, (size_t)c * 2, words);
+#pragma GCC unroll 16
+        for (unsigned j = 0; j < 16; j++) {
             v_store(tile + 2 * j * PANEL_ROWS, v_bits(v_left(words[j], 16)));
             v_store(tile + (2 * j + 1) * PANEL_ROWS, v_bits(words[j] & v_ints((int)0xffff0000)));
         }
@@ -341,9 +344,9 @@ static inline void iq4_xs_widen(const uint8_t *const *rows, uint32_t first, uint
 static inline const struct unpacker *unpacker_of(const struct m40_format *format)
 {
     static const struct unpacker unpackers[M40_DTYPE_LIMIT] = {
-        [M40_DTYPE_F32] = {8, NULL, f32_widen},
-        [M40_DTYPE_F16] = {8, NULL, f16_widen},
-        [M40_DTYPE_BF16] = {8, NULL, bf16_widen},
+        [M40_DTYPE_F32] = {16, NULL, f32_widen},
+        [M40_DTYPE_F16] = {32, NULL, f16_widen},
+        [M40_DTYPE_BF16] = {32, NULL, bf16_widen},
         [M40_DTYPE_Q8_0] = {32, q8_0_open_rows, q8_0_widen},
         [M40_DTYPE_Q4_0] = {32, q4_0_open_rows, q4_0_widen},
         [M40_DTYPE_Q4_1] = {32, q4_1_open_rows, q4_1_widen},
