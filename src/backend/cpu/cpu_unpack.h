@@ -140,12 +140,24 @@ static inline void iq4_nl_open_rows(const uint8_t *const *rows, uint32_t n, floa
     load_halves(rows, n / 32, sizeof(struct iq4_nl_block), offsetof(struct iq4_nl_block, d), scales);
 }
 
+/* mxfp4_scale() of every lane. */
+static inline vfloat mxfp4_scales(vint exponents)
+{
+    const vuint_lanes e = (vuint_lanes)exponents, is_subnormal = (vuint_lanes)(e < 2);
+
+    return v_bits((vint)((is_subnormal & (0x00200000 << (e & 1))) | (~is_subnormal & ((e - 1) << 23))));
+}
+
 static inline void mxfp4_open_rows(const uint8_t *const *rows, uint32_t n, float *scales, float *offsets)
 {
+    vuint_lanes exponents[8];
+
     (void)offsets;
     for (unsigned i = 0; i < LANES; i++)
         for (uint32_t b = 0; b < n / 32; b++)
-            scales[b * PANEL_ROWS + i] = mxfp4_scale(rows[i][b * sizeof(struct mxfp4_block)]);
+            ((uint32_t *)&exponents[b])[i] = rows[i][b * sizeof(struct mxfp4_block) + offsetof(struct mxfp4_block, exponent)];
+    for (uint32_t b = 0; b < n / 32; b++)
+        v_store(scales + b * PANEL_ROWS, mxfp4_scales((vint)exponents[b]));
 }
 
 static inline void q8_0_widen(const uint8_t *const *rows, uint32_t first, uint32_t n, const float *scales, float *tile)
