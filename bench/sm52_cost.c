@@ -187,9 +187,10 @@ static void print_matvec(const struct sm52_cost *c, const struct options *o)
 
 static void print_gemm_head(const struct options *o)
 {
-    printf("\nGEMM. A pass is 32 columns of 64 rows x 64 tokens; the mean of the block's warps. FFMA: their share of the slots, which bounds the "
-           "share of the FP32 peak. Times in "
-           "us, 512 tokens.\n\n");
+    printf(
+        "\nGEMM. A pass is 32 columns of a block's rows and tokens; the mean of the block's warps. FFMA: their share of the slots, which bounds the "
+        "share of the FP32 peak. Times in "
+        "us, 512 tokens.\n\n");
     printf("%-22s %4s %6s %3s %-9s %-9s %-5s %6s %6s %5s %5s %5s", "kernel", "regs", "shared", "w/SM", "limit", "region", "", "slots", "FFMA", "64",
            "32", "lds");
     for (size_t i = 0; i < o->n_shapes; i++)

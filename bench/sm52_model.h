@@ -1,7 +1,7 @@
 /* What the machine code of a kernel costs on a Tesla M40: where the hot code is, what it issues, how many blocks fit, which limit binds, and how long that takes.
  *
- * Mat-vec kernels (matvec<T>_<format>): a lane owns a row, a warp 32 rows x 256 columns. GEMM kernels (gemm_<format>): 64 rows x 64 tokens a block of four
- * warps. That, and the stages of x in read_matvec, follow src/backend/cuda/kernels/matmul_args.h and matvec_tmpl.h; bytes a weight are m40_format's.
+ * Mat-vec kernels (matvec<T>_<format>): a lane owns a row, a warp 32 rows x 256 columns. GEMM kernels (gemm<T>_<format>): T tokens a block, its rows and
+ * threads by GEMM_ROWS_OF and GEMM_THREADS_OF. That, and the stages of x in read_matvec, follow src/backend/cuda/kernels/matmul_args.h and matvec_tmpl.h; bytes a weight are m40_format's.
  *
  * What no public measurement settles: how long a 128-bit load of shared memory takes where all lanes read the same 16 bytes. Here it is one clock of an SM, as bank rules
  * say; were it four (32 words a clock to the registers), mat-vecs of several tokens would be bound by it (column `words'). */
@@ -68,7 +68,7 @@ struct sm52_cost {
     const struct sm52_kernel *kernel;
     enum sm52_family family;
     const struct m40_format *format; /* NULL: SM52_OTHER */
-    uint32_t n_tokens;               /* of a mat-vec: T; of a GEMM: a block's 64 */
+    uint32_t n_tokens;               /* T */
     struct sm52_occupancy occupancy;
     struct sm52_region hot;
     struct sm52_counts pass;     /* a warp, once through the hot region; of a GEMM the mean over the block's two kinds of warps */

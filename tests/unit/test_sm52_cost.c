@@ -193,8 +193,8 @@ static void test_model(void **state)
 }
 
 /* A GEMM's loop as cuobjdump prints it: after the head (2 slots) half of the warps load (the BRA, 3 more), half go round (the BRA); then 4 FFMA, ISETP and BRA. */
-static const char gemm[] = "//sm52 kernel=gemm_f16 registers=32 shared=1024 threads=128\n"
-                           "\t\tFunction : gemm_f16\n"
+static const char gemm[] = "//sm52 kernel=gemm64_f16 registers=32 shared=1024 threads=128\n"
+                           "\t\tFunction : gemm64_f16\n"
                            "        /*0008*/                   MOV R1, c[0x0][0x20];      /* 0x4c98078000870001 */\n"
                            "                                                               /* 0x001fc000e22007f6 */\n"
                            "        /*0010*/                   IADD R2, R2, R1;\n"
@@ -294,7 +294,7 @@ static void test_bad_kernels(void **state)
 {
     static const char *const texts[] = {
         "//sm52 kernel=matvec1_f16 registers=8 shared=0 threads=32\n.section .text.matvec1_f16,\"ax\"\n/*0008*/ NOP ;\n/*0010*/ EXIT ;\n",
-        "//sm52 kernel=gemm_f16 registers=8 shared=0 threads=32\n.section .text.gemm_f16,\"ax\"\n/*0008*/ NOP ;\n/*0010*/ EXIT ;\n",
+        "//sm52 kernel=gemm64_f16 registers=8 shared=0 threads=32\n.section .text.gemm64_f16,\"ax\"\n/*0008*/ NOP ;\n/*0010*/ EXIT ;\n",
         "//sm52 kernel=k registers=255 shared=0 threads=1024\n.section .text.k,\"ax\"\n/*0008*/ EXIT ;\n",
     };
 

@@ -7,14 +7,16 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { N_MATVECS = 5 };                /* for 1, 2, 4, 8, 16 tokens */
-enum { MATVEC_ALWAYS_TOKENS = 32 };    /* up to here pieces of 16 tokens beat a half-empty GEMM tile */
-enum { MATVEC_SOMETIMES_TOKENS = 64 }; /* up to here where the GEMM has fewer blocks than the card has multiprocessors */
+enum { N_MATVECS = 5 }; /* for 1, 2, 4, 8, 16 tokens */
+enum { N_GEMMS = 3, BY_MATVEC = N_GEMMS };
+enum { ENOUGH_WAVES = 4 }; /* of blocks: with fewer, blocks share K, so that the last wave is a smaller part */
 enum { PACK_PIECE_BYTES = 32 << 20 };
+
+static const uint32_t gemm_tiles[N_GEMMS] = {32, 64, 128}; /* tokens of a block */
 
 struct format_kernels {
     CUfunction matvec[N_MATVECS]; /* for at most 1 << i tokens */
-    CUfunction gemm, embed;
+    CUfunction gemm[N_GEMMS], embed;
     bool is_loaded;
 };
 
@@ -49,7 +51,12 @@ static m40llm_status load_format(struct m40_cuda *c, const struct m40_format *fo
         snprintf(name, sizeof name, "matvec%u", 1u << i);
         M40_TRY(find_kernel(c, format, name, &kernels->matvec[i], err));
     }
-    M40_TRY(find_kernel(c, format, "gemm", &kernels->gemm, err));
+    for (unsigned i = 0; i < N_GEMMS; i++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "gemm%u", gemm_tiles[i]);
+        M40_TRY(find_kernel(c, format, name, &kernels->gemm[i], err));
+    }
     M40_TRY(find_kernel(c, format, "embed", &kernels->embed, err));
     kernels->is_loaded = true;
     return M40LLM_OK;
@@ -97,7 +104,7 @@ m40llm_status m40_cuda_matrix_create(struct m40_backend *be, const struct m40_fo
     struct m40_matrix matrix = {.format = format, .n_rows = n_rows, .n_cols = n_cols};
 
     memset(out, 0, sizeof *out);
-    M40_FAIL_IF(n_rows == 0 || n_cols == 0 || n_rows > UINT32_MAX || n_cols > UINT32_MAX / 2 || n_cols % format->type->block_elems,
+    M40_FAIL_IF(n_rows == 0 || n_cols == 0 || n_rows > UINT32_MAX || n_cols > UINT32_MAX / 128 || n_cols % format->type->block_elems,
                 M40LLM_UNSUPPORTED, "a %s matrix of %llu x %llu", format->type->name, (unsigned long long)n_rows, (unsigned long long)n_cols);
     M40_FAIL_IF(n_cols > (uint64_t)MATMUL_CHUNK * MATMUL_GROUP && m40_cuda_div_up(n_rows, M40_TILE_ROWS) > M40_CUDA_N_COUNTERS, M40LLM_UNSUPPORTED,
                 "a matrix of %llu rows: at most %u", (unsigned long long)n_rows, (unsigned)M40_CUDA_N_COUNTERS * M40_TILE_ROWS);
@@ -152,45 +159,118 @@ static struct matmul_kernel_args kernel_args(const struct m40_cuda *c, const str
     return k;
 }
 
-static m40llm_status launch_matvecs(struct m40_cuda *c, const struct m40_matmul_args *args, m40llm_error *err)
+static uint32_t n_groups_of(const struct m40_matrix *w)
 {
-    m40llm_status status = M40LLM_OK;
-    const struct format_kernels *kernels = kernels_of(c, args->w);
-    uint32_t n_row_tiles = m40_cuda_div_up(args->w->n_rows, MATMUL_TILE);
-    uint32_t n_groups = m40_cuda_div_up(args->w->n_cols, MATMUL_CHUNK * MATMUL_GROUP);
-
-    for (uint32_t first = 0; first < args->n_tokens; first += MATVEC_MAX_TOKENS) {
-        uint32_t n_left = args->n_tokens - first, n_tokens = n_left < MATVEC_MAX_TOKENS ? n_left : MATVEC_MAX_TOKENS;
-        struct matmul_kernel_args k = kernel_args(c, args, first, n_tokens);
-        unsigned i = 0;
-
-        while (1u << i < n_tokens)
-            i++;
-        M40_TRY(m40_cuda_launch(c, kernels->matvec[i], n_row_tiles, n_groups, 1, MATVEC_THREADS, &k, err));
-    }
-fail:
-    return status;
+    return m40_cuda_div_up(w->n_cols, MATMUL_CHUNK * MATMUL_GROUP);
 }
 
-static m40llm_status launch_gemm(struct m40_cuda *c, const struct m40_matmul_args *args, m40llm_error *err)
+static m40llm_status launch_matvec(struct m40_cuda *c, const struct m40_matmul_args *args, uint32_t first, uint32_t n_tokens, m40llm_error *err)
+{
+    struct matmul_kernel_args k = kernel_args(c, args, first, n_tokens);
+    unsigned i = 0;
+
+    while (1u << i < n_tokens)
+        i++;
+    return m40_cuda_launch(c, kernels_of(c, args->w)->matvec[i], m40_cuda_div_up(k.n_rows, MATMUL_TILE), n_groups_of(args->w), 1, MATVEC_THREADS, &k,
+                           err);
+}
+
+/* The grid's z: how many blocks share K. */
+static uint32_t gemm_sharing(const struct m40_cuda *c, const struct m40_matrix *w, uint32_t n_tokens, uint32_t tile)
+{
+    uint64_t n_blocks = (uint64_t)m40_cuda_div_up(w->n_rows, GEMM_ROWS_OF(tile)) * m40_cuda_div_up(n_tokens, tile);
+    uint64_t n_groups = n_groups_of(w), n_resident = (uint64_t)c->n_sms * (GEMM_RESIDENT_THREADS / GEMM_THREADS_OF(tile));
+
+    if (n_blocks >= ENOUGH_WAVES * n_resident || n_blocks > M40_CUDA_N_COUNTERS)
+        return 1;
+    return n_groups * n_blocks * GEMM_ROWS_OF(tile) * tile * sizeof(float) <= c->scratch.partials.n_bytes ? (uint32_t)n_groups : 1;
+}
+
+static m40llm_status launch_gemm(struct m40_cuda *c, const struct m40_matmul_args *args, uint32_t first, uint32_t n_tokens, unsigned kernel,
+                                 m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     const struct m40_matrix *w = args->w;
-    struct matmul_kernel_args k = kernel_args(c, args, 0, args->n_tokens);
+    const uint32_t tile = gemm_tiles[kernel];
+    struct matmul_kernel_args k = kernel_args(c, args, first, n_tokens);
 
     if (w->format->sub)
-        M40_TRY(m40_cuda_block_sums(c, args->x, args->n_tokens, (uint32_t)w->n_cols, w->format->sub, err));
-    M40_TRY(m40_cuda_launch(c, kernels_of(c, w)->gemm, m40_cuda_div_up(w->n_rows, GEMM_ROWS), m40_cuda_div_up(args->n_tokens, GEMM_TOKENS), 1,
-                            GEMM_THREADS, &k, err));
+        M40_TRY(m40_cuda_block_sums(c, advance(args->x, first * w->n_cols), n_tokens, (uint32_t)w->n_cols, w->format->sub, err));
+    M40_TRY(m40_cuda_launch(c, kernels_of(c, w)->gemm[kernel], m40_cuda_div_up(w->n_rows, GEMM_ROWS_OF(tile)), m40_cuda_div_up(n_tokens, tile),
+                            gemm_sharing(c, w, n_tokens, tile), GEMM_THREADS_OF(tile), &k, err));
 fail:
     return status;
 }
 
-static bool prefers_matvec(const struct m40_cuda *c, const struct m40_matmul_args *args)
-{
-    uint64_t n_gemm_blocks = (uint64_t)m40_cuda_div_up(args->w->n_rows, GEMM_ROWS) * m40_cuda_div_up(args->n_tokens, GEMM_TOKENS);
+/* ---- which kernels for how many tokens ----
+ *
+ * A matmul is done in pieces of tokens, each by one launch: the plan is the one that takes the fewest clocks by a simple model of a multiprocessor, fitted to an H200 and
+ * Q4_K. The other formats differ in what all kernels share, the unpacking; an M40 has as many lanes to a multiprocessor, but fewer of those. */
 
-    return args->n_tokens <= MATVEC_ALWAYS_TOKENS || (args->n_tokens <= MATVEC_SOMETIMES_TOKENS && n_gemm_blocks < c->n_sms);
+enum {
+    LAUNCH_CLOCKS = 12000,   /* of any piece: the launch and the first loads */
+    GEMM_STEP_CLOCKS = 1000, /* of a step of 32 columns, however many blocks a multiprocessor has: barriers, loads that nothing hides */
+    MATVEC_PLAN_TOKENS = 64, /* with more tokens the mat-vec kernels are not considered */
+};
+/* Of a block for a step; of a warp for a chunk. */
+static const uint64_t gemm_clocks[N_GEMMS] = {1850, 1850, 6500}, matvec_clocks[N_MATVECS] = {470, 650, 1000, 1750, 4090};
+
+struct piece {
+    unsigned kernel;   /* of format_kernels.gemm, or BY_MATVEC */
+    uint32_t n_tokens; /* the first ones */
+    uint64_t clocks;   /* of all tokens */
+};
+
+/* The whole by mat-vec kernels: the next larger one, or the next smaller one and what is left by others. */
+static struct piece plan_matvecs(const struct m40_cuda *c, const struct m40_matrix *w, uint32_t n_tokens)
+{
+    uint64_t n_warps = (uint64_t)m40_cuda_div_up(w->n_rows, MATMUL_TILE) * m40_cuda_div_up(w->n_cols, MATMUL_CHUNK);
+    struct piece best = {BY_MATVEC, n_tokens, UINT64_MAX};
+
+    for (unsigned i = 0; i < N_MATVECS; i++) {
+        uint32_t n = n_tokens < 1u << i ? n_tokens : 1u << i;
+        uint64_t clocks = LAUNCH_CLOCKS + matvec_clocks[i] * n_warps / c->n_sms;
+
+        if (n < n_tokens && i < N_MATVECS - 1 && n_tokens >= 2u << i)
+            continue; /* not the next smaller one */
+        if (n < n_tokens)
+            clocks += plan_matvecs(c, w, n_tokens - n).clocks;
+        if (clocks < best.clocks)
+            best = (struct piece){BY_MATVEC, n, clocks};
+        if (n == n_tokens)
+            break;
+    }
+    return best;
+}
+
+static uint64_t clocks_of_gemm(const struct m40_cuda *c, const struct m40_matrix *w, unsigned kernel, uint32_t n_tokens)
+{
+    const uint32_t tile = gemm_tiles[kernel], sharing = gemm_sharing(c, w, n_tokens, tile);
+    uint64_t n_blocks = (uint64_t)sharing * m40_cuda_div_up(w->n_rows, GEMM_ROWS_OF(tile)) * m40_cuda_div_up(n_tokens, tile);
+    uint64_t n_cols = sharing > 1 ? MATMUL_GROUP * MATMUL_CHUNK : w->n_cols;
+
+    return LAUNCH_CLOCKS + m40_cuda_div_up(n_cols, MATMUL_TILE) * (GEMM_STEP_CLOCKS + gemm_clocks[kernel] * m40_cuda_div_up(n_blocks, c->n_sms));
+}
+
+/* The first piece of the best plan: all tokens by one kernel, or as many as fill its blocks and the rest as planned for them. */
+static struct piece plan(const struct m40_cuda *c, const struct m40_matrix *w, uint32_t n_tokens)
+{
+    struct piece best = {BY_MATVEC, n_tokens, UINT64_MAX};
+
+    if (n_tokens <= MATVEC_PLAN_TOKENS)
+        best = plan_matvecs(c, w, n_tokens);
+    for (unsigned i = 0; i < N_GEMMS; i++) {
+        uint32_t n_left = n_tokens % gemm_tiles[i], n_whole = n_tokens - n_left;
+        struct piece all = {i, n_tokens, clocks_of_gemm(c, w, i, n_tokens)}, whole = {i, n_whole, UINT64_MAX};
+
+        if (n_whole && n_left)
+            whole.clocks = clocks_of_gemm(c, w, i, n_whole) + plan(c, w, n_left).clocks;
+        if (all.clocks < best.clocks)
+            best = all;
+        if (whole.clocks < best.clocks)
+            best = whole;
+    }
+    return best;
 }
 
 m40llm_status m40_cuda_matmul(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err)
@@ -198,13 +278,19 @@ m40llm_status m40_cuda_matmul(struct m40_backend *be, const struct m40_matmul_ar
     struct m40_cuda *c = m40_cuda_of(be);
     const struct m40_workload *limit = &c->workload;
     const struct m40_matrix *w = args->w;
+    m40llm_status status = M40LLM_OK;
+    struct piece piece;
 
     if (args->n_tokens > limit->n_tokens || w->n_cols > limit->n_cols || w->n_rows > limit->n_rows)
         return m40_fail(err, M40LLM_INVALID_ARGUMENT, "matmul of %u tokens, %llu x %llu, is beyond the reserved %u tokens, %u x %u", args->n_tokens,
                         (unsigned long long)w->n_rows, (unsigned long long)w->n_cols, limit->n_tokens, limit->n_rows, limit->n_cols);
-    if (args->n_tokens == 0)
-        return M40LLM_OK;
-    return prefers_matvec(c, args) ? launch_matvecs(c, args, err) : launch_gemm(c, args, err);
+    for (uint32_t first = 0; first < args->n_tokens; first += piece.n_tokens) {
+        piece = plan(c, w, args->n_tokens - first);
+        M40_TRY(piece.kernel == BY_MATVEC ? launch_matvec(c, args, first, piece.n_tokens, err)
+                                          : launch_gemm(c, args, first, piece.n_tokens, piece.kernel, err));
+    }
+fail:
+    return status;
 }
 
 m40llm_status m40_cuda_embed(struct m40_backend *be, const struct m40_embed_args *args, m40llm_error *err)

@@ -136,6 +136,11 @@ static inline void simt_fence(void)
     __asm__ volatile("" ::: "memory");
 }
 
+static inline void simt_prefetch(const void *p)
+{
+    (void)p;
+}
+
 static inline float simt_sqrt(float v)
 {
     return __builtin_sqrtf(v);

@@ -1,29 +1,56 @@
-/* gemm_<format>: y for many tokens, in the order of docs/numerics.md. Included by matmul_tmpl.h.
+/* gemm<T>_<format>: y for many tokens, in the order of docs/numerics.md. Included by matmul_tmpl.h once for each T, with GEMM_T = T and GEMM_MICRO_T defined.
  *
- * A block owns GEMM_ROWS rows x GEMM_TOKENS tokens and walks K in steps of one sub-block of 32: two warps widen the weights of the two row tiles into shared memory
- * while the other two bring x; then every thread multiplies along k for its 8 rows x 4 tokens. Chunk, group and total sums are registers. */
+ * A block owns GEMM_R rows x GEMM_T tokens and one group of K, or all of K, and walks it in steps of one sub-block of 32: warps widen the weights of the row tiles into
+ * shared memory and bring x; then every thread multiplies along k for its 8 rows x GEMM_MICRO_T tokens. Only the chunk's sums are registers: the sums of the group and of
+ * all groups wait in local memory, where a chunk's end finds them, once in 256 columns. A thread's rows and tokens are runs of four, so that each is one 128-bit load; the
+ * runs of neighbouring threads lie side by side: 8 along the rows x 4 along the tokens are a warp.
+ *
+ * Where blocks share K, each leaves its group's sums in args.partials, and the last to arrive of those with the same rows and tokens adds them in order. */
+#define GEMM_NAME(name)             MATMUL_NAME(GEMM_JOIN(name, GEMM_T))
+#define GEMM_JOIN(name, t)          GEMM_JOIN_EXPANDED(name, t)
+#define GEMM_JOIN_EXPANDED(name, t) name##t
 
-enum {
-    GEMM_MICRO_ROWS = 8, /* in two runs of four, GEMM_ROWS / 2 apart: each run is one 128-bit load, side by side in neighbouring threads */
-    GEMM_MICRO_TOKENS = 4,
-    GEMM_THREAD_ROWS = GEMM_ROWS / GEMM_MICRO_ROWS, /* threads along the rows */
-    GEMM_PAD = 4,                                   /* keeps 16-byte alignment and spreads the columns over the banks */
-};
+#define GEMM_R           GEMM_ROWS_OF(GEMM_T)
+#define GEMM_BLOCK       GEMM_THREADS_OF(GEMM_T)
+#define GEMM_WARPS       (GEMM_BLOCK / SIMT_WARP)
+#define GEMM_WARP_TOKENS (4 * GEMM_MICRO_T)
+#define GEMM_ROW_WARPS   (GEMM_R / 64)
+#define GEMM_W_WARPS     (GEMM_R / MATMUL_TILE) /* the first ones bring a row tile of weights each */
+/* All warps bring x, loaded a step ahead; or, where there are no registers for that, those that bring no weights do. */
+#define GEMM_IS_AHEAD       (GEMM_MICRO_T == 4)
+#define GEMM_X_WARPS        (GEMM_IS_AHEAD ? GEMM_WARPS : GEMM_WARPS - GEMM_W_WARPS)
+#define GEMM_X_TOKENS       (GEMM_T / GEMM_X_WARPS) /* of each of them */
+#define GEMM_UNROLL_COLUMNS 16
 
-struct MATMUL_NAME(gemm_shared) {
-    float w[MATMUL_TILE][GEMM_ROWS + GEMM_PAD];
-    float x[MATMUL_TILE][GEMM_TOKENS + GEMM_PAD];
-    float m[MATMUL_SUBS][GEMM_ROWS];
-    float sums[MATMUL_SUBS][GEMM_TOKENS];
+struct GEMM_NAME(gemm_shared) {
+    float w[MATMUL_TILE][GEMM_R + GEMM_PAD];
+    float x[MATMUL_TILE][GEMM_T + GEMM_PAD];
+    float m[MATMUL_SUBS][GEMM_R];
+    float sums[MATMUL_SUBS][GEMM_T];
+    uint32_t x_first[GEMM_T]; /* where a token's x begins, in floats from the first token's; the last token's for those beyond it */
+    uint32_t is_last;
 } __attribute__((aligned(16)));
 
-/* A thread's sums, [token][row]. */
-struct MATMUL_NAME(gemm_sums) {
-    float v[GEMM_MICRO_TOKENS][GEMM_MICRO_ROWS];
+/* A thread's sums: [token][row run]. */
+struct GEMM_NAME(gemm_sums) {
+    struct matmul_vec4 v[GEMM_MICRO_T][2];
 };
 
-/* Widens sub-block b of the tile: row `lane` by this lane. row_tile: 0 or 1, within the block. */
-M40_HD void MATMUL_NAME(gemm_bring_w)(struct MATMUL_NAME(gemm_shared) * shared, const uint8_t *tile, uint32_t row_tile, uint32_t b)
+/* What a thread brings of a step's x. */
+struct GEMM_NAME(gemm_next) {
+    float x[GEMM_X_TOKENS];
+    float sums[MATMUL_SUBS];
+};
+
+/* What a thread knows of its place. */
+struct GEMM_NAME(gemm_place) {
+    uint32_t row, token;  /* its first ones in the block */
+    uint32_t first_token; /* the block's, of all */
+    uint32_t is_idle;     /* the warp's tokens do not exist */
+};
+
+/* Widens sub-block b of the tile: row `lane` by this lane. row_tile: within the block. */
+M40_HD void GEMM_NAME(gemm_bring_w)(struct GEMM_NAME(gemm_shared) * shared, const uint8_t *tile, uint32_t row_tile, uint32_t b)
 {
     const uint32_t row = row_tile * MATMUL_TILE + simt_lane();
     struct FORMAT_NAME(lane) state;
@@ -41,143 +68,275 @@ M40_HD void MATMUL_NAME(gemm_bring_w)(struct MATMUL_NAME(gemm_shared) * shared, 
     }
 }
 
-/* Brings columns first_col .. + 31 of x for half (0 or 1) of the block's tokens: lane = column, four tokens a store. */
-M40_HD void MATMUL_NAME(gemm_bring_x)(struct MATMUL_NAME(gemm_shared) * shared, const struct matmul_kernel_args *args, uint32_t half,
-                                      uint32_t first_col)
+/* The first of the tokens whose x this warp brings. */
+M40_HD uint32_t GEMM_NAME(gemm_x_token)(void)
 {
-    const uint32_t first = half * (GEMM_TOKENS / 2), first_token = simt_block_y() * GEMM_TOKENS + first, col = first_col + simt_lane();
-    float *out = &shared->x[simt_lane()][first];
+    return (simt_warp() - (GEMM_WARPS - GEMM_X_WARPS)) * GEMM_X_TOKENS;
+}
 
-    /* unrolled, its loads in flight would cost the registers of a third block on the multiprocessor */
-    M40_ROLLED
-    for (uint32_t t = 0; t < GEMM_TOKENS / 2; t += 4) {
-        uint32_t token = first_token + t;
+/* Loads columns first_col .. + 31 of x (lane = column) for the warp's GEMM_X_TOKENS tokens, and the sums over them. What does not exist is taken from the last token or
+ * column, and enters no sum that is stored. */
+M40_HD void GEMM_NAME(gemm_load_x)(struct GEMM_NAME(gemm_next) * next, const struct GEMM_NAME(gemm_shared) * shared,
+                                   const struct matmul_kernel_args *args, const struct GEMM_NAME(gemm_place) * place, uint32_t first_col)
+{
+    const uint32_t col = first_col + simt_lane(), first = GEMM_NAME(gemm_x_token)();
+    const float *x = args->x + (uint64_t)place->first_token * args->n_cols + (col < args->n_cols ? col : args->n_cols - 1);
 
-        matmul_store4(out + t, matmul_x(args, token, col), matmul_x(args, token + 1, col), matmul_x(args, token + 2, col),
-                      matmul_x(args, token + 3, col));
-    }
+    M40_UNROLL
+    for (uint32_t t = 0; t < GEMM_X_TOKENS; t++)
+        next->x[t] = x[shared->x_first[first + t]];
     if (MATMUL_HAS_OFFSETS) {
-        uint32_t token = first_token + simt_lane(), n_sums = args->n_cols / MATMUL_SUB;
-        const float *sums = args->block_sums + (uint64_t)token * n_sums + first_col / MATMUL_SUB;
+        const uint32_t token = place->first_token + first + simt_lane() % GEMM_X_TOKENS, last = args->n_tokens - 1;
+        const float *sums = args->block_sums + ((uint64_t)(token < last ? token : last) * args->n_cols + first_col) / MATMUL_SUB;
 
         M40_UNROLL
         for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++)
-            shared->sums[sub][first + simt_lane()] = token < args->n_tokens ? sums[sub] : 0.0f;
+            next->sums[sub] = first_col < args->n_cols ? sums[sub] : 0.0f;
+    }
+}
+
+/* Puts what gemm_load_x loaded into shared memory, four tokens a store. */
+M40_HD void GEMM_NAME(gemm_bring_x)(struct GEMM_NAME(gemm_shared) * shared, const struct GEMM_NAME(gemm_next) * next)
+{
+    const uint32_t first = GEMM_NAME(gemm_x_token)();
+
+    M40_UNROLL
+    for (uint32_t t = 0; t < GEMM_X_TOKENS; t += 4)
+        matmul_store4(&shared->x[simt_lane()][first + t], next->x[t], next->x[t + 1], next->x[t + 2], next->x[t + 3]);
+    if (MATMUL_HAS_OFFSETS && simt_lane() < GEMM_X_TOKENS) {
+        M40_UNROLL
+        for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++)
+            shared->sums[sub][first + simt_lane()] = next->sums[sub];
     }
 }
 
 /* One column: acc += w * x. */
-M40_HD void MATMUL_NAME(gemm_column)(const struct MATMUL_NAME(gemm_shared) * shared, uint32_t k, uint32_t row, uint32_t token,
-                                     struct MATMUL_NAME(gemm_sums) * acc)
+M40_HD void GEMM_NAME(gemm_column)(const float *w_column, const float *x_column, struct GEMM_NAME(gemm_sums) * acc)
 {
-    struct matmul_vec4 w[GEMM_MICRO_ROWS / 4], x;
+    struct matmul_vec4 w[2], x[GEMM_MICRO_T / 4];
 
-    w[0] = matmul_load4(&shared->w[k][row]);
-    w[1] = matmul_load4(&shared->w[k][row + GEMM_ROWS / 2]);
-    x = matmul_load4(&shared->x[k][token]);
+    w[0] = matmul_load4(w_column);
+    w[1] = matmul_load4(w_column + 32);
     M40_UNROLL
-    for (uint32_t t = 0; t < GEMM_MICRO_TOKENS; t++) {
+    for (uint32_t t = 0; t < GEMM_MICRO_T / 4; t++)
+        x[t] = matmul_load4(x_column + t * 16);
+    M40_UNROLL
+    for (uint32_t t = 0; t < GEMM_MICRO_T; t++) {
         M40_UNROLL
-        for (uint32_t r = 0; r < GEMM_MICRO_ROWS; r++)
-            acc->v[t][r] = m40_fmaf(w[r / 4].v[r % 4], x.v[t], acc->v[t][r]);
+        for (uint32_t r = 0; r < 8; r++)
+            acc->v[t][r / 4].v[r % 4] = m40_fmaf(w[r / 4].v[r % 4], x[t / 4].v[t % 4], acc->v[t][r / 4].v[r % 4]);
     }
 }
 
 /* acc = fmaf(-m, sx, acc) */
-M40_HD void MATMUL_NAME(gemm_offset)(const struct MATMUL_NAME(gemm_shared) * shared, uint32_t sub, uint32_t row, uint32_t token,
-                                     struct MATMUL_NAME(gemm_sums) * acc)
+M40_HD void GEMM_NAME(gemm_offset)(const float *m, const float *sums, struct GEMM_NAME(gemm_sums) * acc)
 {
+    struct matmul_vec4 offsets[2];
+
+    offsets[0] = matmul_load4(m);
+    offsets[1] = matmul_load4(m + 32);
     M40_UNROLL
-    for (uint32_t t = 0; t < GEMM_MICRO_TOKENS; t++) {
+    for (uint32_t t = 0; t < GEMM_MICRO_T; t++) {
+        float sum = sums[t % 4 + t / 4 * 16];
+
         M40_UNROLL
-        for (uint32_t r = 0; r < GEMM_MICRO_ROWS; r++)
-            acc->v[t][r] = m40_fmaf(-shared->m[sub][row + r % 4 + r / 4 * (GEMM_ROWS / 2)], shared->sums[sub][token + t], acc->v[t][r]);
+        for (uint32_t r = 0; r < 8; r++)
+            acc->v[t][r / 4].v[r % 4] = m40_fmaf(-offsets[r / 4].v[r % 4], sum, acc->v[t][r / 4].v[r % 4]);
     }
 }
 
 /* The n_cols <= 32 columns of a step. */
-M40_HD void MATMUL_NAME(gemm_step)(const struct MATMUL_NAME(gemm_shared) * shared, uint32_t n_cols, uint32_t row, uint32_t token,
-                                   struct MATMUL_NAME(gemm_sums) * acc)
+M40_HD void GEMM_NAME(gemm_step)(const struct GEMM_NAME(gemm_shared) * shared, uint32_t n_cols, const struct GEMM_NAME(gemm_place) * place,
+                                 struct GEMM_NAME(gemm_sums) * acc)
 {
+    const float *w = &shared->w[0][place->row], *x = &shared->x[0][place->token];
+
     if (MATMUL_ANY_COLS && n_cols < MATMUL_TILE) {
+        M40_ROLLED
         for (uint32_t k = 0; k < n_cols; k++)
-            MATMUL_NAME(gemm_column)(shared, k, row, token, acc);
+            GEMM_NAME(gemm_column)(w + k * (GEMM_R + GEMM_PAD), x + k * (GEMM_T + GEMM_PAD), acc);
         return;
     }
-    M40_UNROLL
-    for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++) {
+    M40_ROLLED
+    for (uint32_t first = 0; first < MATMUL_TILE; first += GEMM_UNROLL_COLUMNS) {
         M40_UNROLL
-        for (uint32_t k = sub * MATMUL_SUB; k < (sub + 1) * MATMUL_SUB; k++)
-            MATMUL_NAME(gemm_column)(shared, k, row, token, acc);
-        if (MATMUL_HAS_OFFSETS)
-            MATMUL_NAME(gemm_offset)(shared, sub, row, token, acc);
+        for (uint32_t k = 0; k < GEMM_UNROLL_COLUMNS; k++)
+            GEMM_NAME(gemm_column)(w + k * (GEMM_R + GEMM_PAD), x + k * (GEMM_T + GEMM_PAD), acc);
+        w += GEMM_UNROLL_COLUMNS * (GEMM_R + GEMM_PAD);
+        x += GEMM_UNROLL_COLUMNS * (GEMM_T + GEMM_PAD);
+        if (MATMUL_HAS_OFFSETS && MATMUL_SUB == GEMM_UNROLL_COLUMNS)
+            GEMM_NAME(gemm_offset)(&shared->m[first / MATMUL_SUB][place->row], &shared->sums[first / MATMUL_SUB][place->token], acc);
     }
+    if (MATMUL_HAS_OFFSETS && MATMUL_SUB == MATMUL_TILE)
+        GEMM_NAME(gemm_offset)(&shared->m[0][place->row], &shared->sums[0][place->token], acc);
 }
 
-/* sum = is_first ? v : sum + v */
-M40_HD void MATMUL_NAME(gemm_add)(struct MATMUL_NAME(gemm_sums) * sum, const struct MATMUL_NAME(gemm_sums) * v, int is_first)
+/* The tile of this warp's rows; the last one where it does not exist: what it makes is not stored. */
+M40_HD const uint8_t *GEMM_NAME(gemm_tile)(const struct matmul_kernel_args *args, uint32_t chunk)
 {
-    M40_UNROLL
-    for (uint32_t t = 0; t < GEMM_MICRO_TOKENS; t++) {
-        M40_UNROLL
-        for (uint32_t r = 0; r < GEMM_MICRO_ROWS; r++)
-            sum->v[t][r] = is_first ? v->v[t][r] : sum->v[t][r] + v->v[t][r];
-    }
+    const uint32_t last = (args->n_rows - 1) / MATMUL_TILE, row_tile = simt_block_x() * GEMM_W_WARPS + simt_warp() % GEMM_W_WARPS;
+
+    return matmul_tile(args->tiles, args->n_cols, row_tile < last ? row_tile : last, chunk);
 }
 
-/* acc = the chunk's sums. */
-M40_HD void MATMUL_NAME(gemm_chunk)(struct MATMUL_NAME(gemm_shared) * shared, const struct matmul_kernel_args *args, uint32_t chunk, uint32_t row,
-                                    uint32_t token, struct MATMUL_NAME(gemm_sums) * acc)
+/* acc = the chunk's sums. `next` has the x of its first step, and then of the first step behind it. */
+M40_HD void GEMM_NAME(gemm_chunk)(struct GEMM_NAME(gemm_shared) * shared, const struct matmul_kernel_args *args, uint32_t chunk,
+                                  const struct GEMM_NAME(gemm_place) * place, struct GEMM_NAME(gemm_next) * next, struct GEMM_NAME(gemm_sums) * acc)
 {
-    const uint32_t n_cols = matmul_chunk_cols(args->n_cols, chunk), last_row_tile = (args->n_rows - 1) / MATMUL_TILE;
-    uint32_t row_tile = simt_block_x() * (GEMM_ROWS / MATMUL_TILE) + simt_warp() % 2;
-    const uint8_t *tile;
+    const uint32_t n_cols = matmul_chunk_cols(args->n_cols, chunk);
+    const uint8_t *tile = GEMM_NAME(gemm_tile)(args, chunk);
 
-    if (row_tile > last_row_tile)
-        row_tile = last_row_tile; /* what it makes is not stored */
-    tile = matmul_tile(args->tiles, args->n_cols, row_tile, chunk);
+    if (simt_warp() < GEMM_W_WARPS && chunk + 1 < matmul_chunks(args->n_cols))
+        for (uint32_t line = simt_lane() * GEMM_LINE_BYTES; line < FORMAT_NAME(TILE_BYTES); line += SIMT_WARP * GEMM_LINE_BYTES)
+            simt_prefetch(tile + FORMAT_NAME(TILE_BYTES) + line);
     M40_UNROLL
-    for (uint32_t t = 0; t < GEMM_MICRO_TOKENS; t++) {
-        M40_UNROLL
-        for (uint32_t r = 0; r < GEMM_MICRO_ROWS; r++)
-            acc->v[t][r] = 0.0f;
-    }
+    for (uint32_t t = 0; t < GEMM_MICRO_T; t++)
+        acc->v[t][0] = acc->v[t][1] = (struct matmul_vec4){{0.0f, 0.0f, 0.0f, 0.0f}};
     for (uint32_t b = 0; b * MATMUL_TILE < n_cols; b++) {
         uint32_t n_left = n_cols - b * MATMUL_TILE;
 
         simt_barrier();
-        if (simt_warp() < 2)
-            MATMUL_NAME(gemm_bring_w)(shared, tile, simt_warp(), b);
-        else
-            MATMUL_NAME(gemm_bring_x)(shared, args, simt_warp() - 2, chunk * MATMUL_CHUNK + b * MATMUL_TILE);
+        if (simt_warp() < GEMM_W_WARPS)
+            GEMM_NAME(gemm_bring_w)(shared, tile, simt_warp(), b);
+        else if (!GEMM_IS_AHEAD) {
+            struct GEMM_NAME(gemm_next) now;
+
+            GEMM_NAME(gemm_load_x)(&now, shared, args, place, chunk * MATMUL_CHUNK + b * MATMUL_TILE);
+            GEMM_NAME(gemm_bring_x)(shared, &now);
+        }
+        if (GEMM_IS_AHEAD)
+            GEMM_NAME(gemm_bring_x)(shared, next);
         simt_barrier();
-        MATMUL_NAME(gemm_step)(shared, n_left < MATMUL_TILE ? n_left : MATMUL_TILE, row, token, acc);
+        if (GEMM_IS_AHEAD)
+            GEMM_NAME(gemm_load_x)(next, shared, args, place, chunk * MATMUL_CHUNK + (b + 1) * MATMUL_TILE);
+        if (!place->is_idle)
+            GEMM_NAME(gemm_step)(shared, n_left < MATMUL_TILE ? n_left : MATMUL_TILE, place, acc);
     }
 }
 
-MATMUL_KERNEL(MATMUL_NAME(gemm), struct matmul_kernel_args, GEMM_THREADS)
+/* One link of a chain of sums: acc = before + acc, but for the first; all but the last are kept for the next. `zero` is 0, which the compiler cannot know: what it
+ * indexes stays in local memory. */
+M40_HD void GEMM_NAME(gemm_link)(struct GEMM_NAME(gemm_sums) * before, uint32_t zero, struct GEMM_NAME(gemm_sums) * acc, int is_first, int is_last)
 {
-    SIMT_SHARED(struct MATMUL_NAME(gemm_shared), shared);
-    const uint32_t n_chunks = matmul_chunks(args.n_cols);
-    /* the thread's first row and token in the block: a warp's 32 threads are 8 along the rows x 4 along the tokens */
-    const uint32_t row = simt_thread() % GEMM_THREAD_ROWS * 4, token = simt_thread() / GEMM_THREAD_ROWS * GEMM_MICRO_TOKENS;
-    struct MATMUL_NAME(gemm_sums) acc, group, total;
-
-    for (uint32_t chunk = 0; chunk < n_chunks; chunk++) {
-        MATMUL_NAME(gemm_chunk)(shared, &args, chunk, row, token, &acc);
-        MATMUL_NAME(gemm_add)(&group, &acc, chunk % MATMUL_GROUP == 0);
-        if (chunk % MATMUL_GROUP == MATMUL_GROUP - 1 || chunk == n_chunks - 1)
-            MATMUL_NAME(gemm_add)(&total, &group, chunk < MATMUL_GROUP);
-    }
-    M40_UNROLL
-    for (uint32_t t = 0; t < GEMM_MICRO_TOKENS; t++) {
+    if (!is_first) {
         M40_UNROLL
-        for (uint32_t r = 0; r < GEMM_MICRO_ROWS; r++) {
-            uint32_t y_token = simt_block_y() * GEMM_TOKENS + token + t;
-            uint32_t y_row = simt_block_x() * GEMM_ROWS + row + r % 4 + r / 4 * (GEMM_ROWS / 2);
+        for (uint32_t i = 0; i < GEMM_MICRO_T * 2; i++) {
+            struct matmul_vec4 sum = before->v[zero + i / 2][i % 2];
 
-            if (y_token < args.n_tokens && y_row < args.n_rows)
-                matmul_store(&args, y_token, y_row, total.v[t][r]);
+            M40_UNROLL
+            for (uint32_t r = 0; r < 4; r++)
+                acc->v[i / 2][i % 2].v[r] = sum.v[r] + acc->v[i / 2][i % 2].v[r];
+        }
+    }
+    if (!is_last) {
+        M40_UNROLL
+        for (uint32_t i = 0; i < GEMM_MICRO_T * 2; i++)
+            before->v[zero + i / 2][i % 2] = acc->v[i / 2][i % 2];
+    }
+}
+
+/* acc = the sum of this block's chunks: those of one group, or all. */
+M40_HD void GEMM_NAME(gemm_walk)(struct GEMM_NAME(gemm_shared) * shared, const struct matmul_kernel_args *args,
+                                 const struct GEMM_NAME(gemm_place) * place, struct GEMM_NAME(gemm_sums) * acc)
+{
+    const uint32_t n_chunks = matmul_chunks(args->n_cols), zero = args->n_cols >> 31;
+    const uint32_t first = simt_block_z() * MATMUL_GROUP,
+                   end = simt_grid_z() > 1 && first + MATMUL_GROUP < n_chunks ? first + MATMUL_GROUP : n_chunks;
+    struct GEMM_NAME(gemm_sums) group, total;
+    struct GEMM_NAME(gemm_next) next;
+
+    if (GEMM_IS_AHEAD)
+        GEMM_NAME(gemm_load_x)(&next, shared, args, place, first * MATMUL_CHUNK);
+    for (uint32_t chunk = first; chunk < end; chunk++) {
+        int is_group_end = chunk % MATMUL_GROUP == MATMUL_GROUP - 1 || chunk == end - 1;
+
+        GEMM_NAME(gemm_chunk)(shared, args, chunk, place, &next, acc);
+        GEMM_NAME(gemm_link)(&group, zero, acc, chunk % MATMUL_GROUP == 0, is_group_end);
+        if (is_group_end)
+            GEMM_NAME(gemm_link)(&total, zero, acc, chunk < first + MATMUL_GROUP, chunk == end - 1);
+    }
+}
+
+/* Leaves the group's sums; the last block to come takes acc = the sum of all groups and returns true. */
+M40_HD int GEMM_NAME(gemm_meet)(struct GEMM_NAME(gemm_shared) * shared, const struct matmul_kernel_args *args, struct GEMM_NAME(gemm_sums) * acc)
+{
+    const uint32_t n_tiles = simt_grid_x() * simt_grid_y(), tile = simt_block_y() * simt_grid_x() + simt_block_x();
+    /* [group][tile][run of four][thread] */
+    struct matmul_vec4 *partials = (struct matmul_vec4 *)(void *)args->partials + simt_thread();
+    struct matmul_vec4 *own = partials + ((uint64_t)simt_block_z() * n_tiles + tile) * (GEMM_MICRO_T * 2 * GEMM_BLOCK);
+
+    M40_UNROLL
+    for (uint32_t i = 0; i < GEMM_MICRO_T * 2; i++)
+        own[i * GEMM_BLOCK] = acc->v[i / 2][i % 2];
+    simt_fence();
+    simt_barrier();
+    if (simt_thread() == 0) {
+        shared->is_last = simt_atomic_add_u32(&args->counters[tile], 1) == simt_grid_z() - 1;
+        if (shared->is_last)
+            args->counters[tile] = 0;
+    }
+    simt_barrier();
+    simt_fence();
+    if (!shared->is_last)
+        return 0;
+    for (uint32_t g = 0; g < simt_grid_z(); g++) {
+        const struct matmul_vec4 *group = partials + ((uint64_t)g * n_tiles + tile) * (GEMM_MICRO_T * 2 * GEMM_BLOCK);
+
+        M40_UNROLL
+        for (uint32_t i = 0; i < GEMM_MICRO_T * 2; i++) {
+            struct matmul_vec4 sum = group[i * GEMM_BLOCK];
+
+            M40_UNROLL
+            for (uint32_t r = 0; r < 4; r++)
+                acc->v[i / 2][i % 2].v[r] = g ? acc->v[i / 2][i % 2].v[r] + sum.v[r] : sum.v[r];
+        }
+    }
+    return 1;
+}
+
+MATMUL_KERNEL_RESIDENT(GEMM_NAME(gemm), struct matmul_kernel_args, GEMM_BLOCK, GEMM_RESIDENT_THREADS / GEMM_BLOCK)
+{
+    SIMT_SHARED(struct GEMM_NAME(gemm_shared), shared);
+    const uint32_t first_token = simt_block_y() * GEMM_T, warp_token = simt_warp() / GEMM_ROW_WARPS * GEMM_WARP_TOKENS;
+    const struct GEMM_NAME(gemm_place) place = {
+        .row = simt_warp() % GEMM_ROW_WARPS * 64 + simt_lane() % 8 * 4,
+        .token = warp_token + simt_lane() / 8 * 4,
+        .first_token = first_token,
+        .is_idle = first_token + warp_token >= args.n_tokens,
+    };
+    const uint32_t n_tokens = args.n_tokens - first_token;
+    struct GEMM_NAME(gemm_sums) acc;
+
+    for (uint32_t t = simt_thread(); t < GEMM_T; t += GEMM_BLOCK)
+        shared->x_first[t] = (t < n_tokens ? t : n_tokens - 1) * args.n_cols;
+    simt_barrier();
+    GEMM_NAME(gemm_walk)(shared, &args, &place, &acc);
+    if (simt_grid_z() > 1 && !GEMM_NAME(gemm_meet)(shared, &args, &acc))
+        return;
+    M40_UNROLL
+    for (uint32_t t = 0; t < GEMM_MICRO_T; t++) {
+        M40_UNROLL
+        for (uint32_t r = 0; r < 8; r++) {
+            uint32_t token = first_token + place.token + t % 4 + t / 4 * 16, row = simt_block_x() * GEMM_R + place.row + r % 4 + r / 4 * 32;
+
+            if (token < args.n_tokens && row < args.n_rows)
+                matmul_store(&args, token, row, acc.v[t][r / 4].v[r % 4]);
         }
     }
 }
+
+#undef GEMM_NAME
+#undef GEMM_JOIN
+#undef GEMM_JOIN_EXPANDED
+#undef GEMM_R
+#undef GEMM_BLOCK
+#undef GEMM_WARPS
+#undef GEMM_WARP_TOKENS
+#undef GEMM_ROW_WARPS
+#undef GEMM_W_WARPS
+#undef GEMM_IS_AHEAD
+#undef GEMM_X_WARPS
+#undef GEMM_X_TOKENS
+#undef GEMM_UNROLL_COLUMNS
+#undef GEMM_T
+#undef GEMM_MICRO_T

@@ -1,6 +1,6 @@
 /* What the kernels of matmul_<format>.cu take, and the sizes that host and kernels agree on. One module per weight format:
  *   matvec<T>_<format>   y for at most T tokens, T = 1, 2, 4, 8, 16; grid: (row tiles, groups of K), MATVEC_THREADS
- *   gemm_<format>        y for any number of tokens; grid: (row blocks, token blocks), GEMM_THREADS
+ *   gemm<T>_<format>     y for any number of tokens, in blocks of T = 32, 64, 128; grid: (row blocks, token blocks, groups of K or 1), GEMM_THREADS_OF(T)
  *   embed_<format>       rows of the matrix; grid: (tokens), EMBED_THREADS
  * The weights are tiles of 32 rows x 256 columns (tensor/format.h). */
 #ifndef M40_CUDA_KERNELS_MATMUL_ARGS_H
@@ -15,9 +15,11 @@
 #define MATVEC_THREADS    256 /* a warp for each chunk of a group */
 #define MATVEC_MAX_TOKENS 16
 
-#define GEMM_THREADS 128
-#define GEMM_ROWS    64
-#define GEMM_TOKENS  64
+#define GEMM_ROWS_OF(t)       ((t) == 64 ? 64 : 128)   /* of a block */
+#define GEMM_THREADS_OF(t)    ((t) == 128 ? 256 : 128) /* 8 rows x 4 tokens each; T = 128: 8 x 8 */
+#define GEMM_PAD              4                        /* keeps 16-byte alignment and spreads the columns over the banks */
+#define GEMM_LINE_BYTES       128                      /* of the cache */
+#define GEMM_RESIDENT_THREADS 512                      /* on a multiprocessor: 128 registers each */
 
 #define EMBED_THREADS 256
 
@@ -29,8 +31,8 @@ struct matmul_kernel_args {
     const float *residual;   /* [n_tokens][n_rows] or NULL */
     float *y;                /* [n_tokens][n_rows] */
     const float *block_sums; /* [n_tokens][n_cols / sub]: sums of x over sub-blocks; only gemm of a format that has offsets */
-    float *partials;         /* [groups][n_tokens][n_rows]: group sums; only matvec with more than one group */
-    uint32_t *counters;      /* [row tiles], zero, and zero again afterwards; as partials */
+    float *partials; /* group sums, where blocks share K: matvec [groups][n_tokens][n_rows], gemm [groups][token blocks][row blocks][rows * tokens] */
+    uint32_t *counters; /* [row tiles or blocks of the gemm], zero, and zero again afterwards; as partials */
     uint32_t n_rows, n_cols;
     uint32_t n_tokens;
 };

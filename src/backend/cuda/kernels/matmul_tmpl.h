@@ -8,7 +8,8 @@
 #define MATMUL_NAME(name)           MATMUL_PASTE_EXPANDED(name, MATMUL_FORMAT) /* name_<format> */
 #define FORMAT_NAME(name)           MATMUL_PASTE_EXPANDED(MATMUL_FORMAT, name) /* <format>_name */
 /* SIMT_KERNEL pastes its name: this expands it first. */
-#define MATMUL_KERNEL(name, args_type, max_threads) SIMT_KERNEL(name, args_type, max_threads)
+#define MATMUL_KERNEL(name, args_type, max_threads)                  SIMT_KERNEL(name, args_type, max_threads)
+#define MATMUL_KERNEL_RESIDENT(name, args_type, max_threads, blocks) SIMT_KERNEL_RESIDENT(name, args_type, max_threads, blocks)
 
 enum {
     MATMUL_HAS_OFFSETS = FORMAT_NAME(SUB) != 0,
@@ -80,5 +81,13 @@ M40_HD void matmul_store(const struct matmul_kernel_args *args, uint32_t token, 
 #include "backend/cuda/kernels/matvec_tmpl.h"
 #define MATVEC_T 16
 #include "backend/cuda/kernels/matvec_tmpl.h"
+#define GEMM_T       32
+#define GEMM_MICRO_T 4
+#include "backend/cuda/kernels/gemm_tmpl.h"
+#define GEMM_T       64
+#define GEMM_MICRO_T 4
+#include "backend/cuda/kernels/gemm_tmpl.h"
+#define GEMM_T       128
+#define GEMM_MICRO_T 8
 #include "backend/cuda/kernels/gemm_tmpl.h"
 #include "backend/cuda/kernels/embed_tmpl.h"

@@ -112,6 +112,11 @@ SIMT_INLINE void simt_fence(void)
     asm volatile("membar.gl;" ::: "memory");
 }
 
+SIMT_INLINE void simt_prefetch(const void *p)
+{
+    asm volatile("prefetch.global.L2 [%0];" : : "l"(p));
+}
+
 /* (x & mask) | bits in one instruction. */
 SIMT_INLINE uint32_t simt_and_or(uint32_t x, uint32_t mask, uint32_t bits)
 {
