@@ -14,7 +14,9 @@ enum { M40_CUDA_STAGE_BYTES = 4 << 20 }; /* most that one piece of staged data m
 enum { M40_CUDA_N_STAGES = 4 };          /* pieces of the ring */
 enum { M40_CUDA_READ_BYTES = 1 << 20 };  /* pinned memory that reads pass through */
 enum { M40_CUDA_N_COUNTERS = 8192 };     /* of scratch.counters */
-enum { M40_CUDA_SMALL_TOKENS = 16 };     /* the most tokens for which a matmul shares K among blocks through scratch.partials */
+enum {
+    M40_CUDA_SMALL_TOKENS = 16
+}; /* for so many tokens a matmul can always share K among blocks through scratch.partials; for more where it fits */
 
 struct m40_cuda_area {
     m40_addr addr;
@@ -24,8 +26,9 @@ struct m40_cuda_area {
 /* Scratch memory, sized by reserve(). An operation may use all of it; nothing in it lives on to the next operation, but counters are zero between operations. */
 struct m40_cuda_scratch {
     struct m40_cuda_area block_sums; /* float [n_tokens][ceil(n_cols / 16)]: sums of x */
-    struct m40_cuda_area partials;   /* float: group sums of a matmul [ceil(n_cols / 2048)][min(n_tokens, 16)][n_rows], or pieces of attention */
-    struct m40_cuda_area counters;   /* uint32 [M40_CUDA_N_COUNTERS]: zero; a kernel that counts leaves zero behind */
+    struct m40_cuda_area
+        partials; /* float: group sums of a matmul, at least [ceil(n_cols / 2048)][min(n_tokens, 16)][n_rows], or pieces of attention */
+    struct m40_cuda_area counters; /* uint32 [M40_CUDA_N_COUNTERS]: zero; a kernel that counts leaves zero behind */
 };
 
 /* Pinned memory that writes pass through: a ring of stages, each filled from its beginning, sent piece by piece, and used again once the event behind its last copy has passed. */
