@@ -339,11 +339,19 @@ static uint32_t nearest_power(double n)
     return power;
 }
 
+/* FFMAs that a weight takes: one for each token, and one that widens it (tensor/formats/unpack.h) except in the formats that keep the values' own zeros and infinities. */
+static uint32_t ffmas_per_weight(const struct sm52_cost *cost)
+{
+    const struct m40_dtype_info *type = cost->format->type;
+
+    return cost->n_tokens + (type->block_elems > 1 && type->number != M40_DTYPE_MXFP4);
+}
+
 static struct sm52_weights find_weights(const struct sm52_cost *cost)
 {
     const double bytes_per_weight = cost->format->tile_bytes / 8192.0;
     struct sm52_weights w = {
-        .by_ffma = floor_power(cost->pass.n_ffma / cost->n_tokens),
+        .by_ffma = floor_power(cost->pass.n_ffma / ffmas_per_weight(cost)),
         .by_x = floor_power(cost->pass.shared_words / cost->n_tokens),
         .by_bytes = nearest_power(cost->pass.global_load_bytes / bytes_per_weight),
     };

@@ -91,6 +91,18 @@ bool m40_format_tiled_bytes(const struct m40_format *format, uint64_t n_rows, ui
            m40_mul_u64(*out_bytes, format->tile_bytes, out_bytes);
 }
 
+/* The first n_bytes of a chunk's blocks, and zero blocks behind them; NULL: of a row that does not exist. */
+static void pack_chunk(const struct m40_format *format, const uint8_t *blocks, uint64_t n_bytes, uint8_t *tile, unsigned lane)
+{
+    const uint64_t n_blocks = M40_TILE_COLS / format->type->block_elems, chunk_bytes = n_blocks * format->type->block_bytes;
+    uint8_t padded[M40_TILE_COLS * sizeof(float)] = {0};
+
+    assert(chunk_bytes <= sizeof padded);
+    if (blocks && n_bytes < chunk_bytes)
+        memcpy(padded, blocks, n_bytes);
+    format->pack(blocks && n_bytes == chunk_bytes ? blocks : padded, n_blocks, tile, lane);
+}
+
 void m40_format_pack_rows(const struct m40_format *format, const void *rows, uint64_t n_rows, uint64_t n_cols, uint64_t first_row_tile,
                           uint64_t n_row_tiles, uint8_t *out)
 {
@@ -106,8 +118,8 @@ void m40_format_pack_rows(const struct m40_format *format, const void *rows, uin
             uint64_t n_bytes = row_bytes - at < chunk_bytes ? row_bytes - at : chunk_bytes;
 
             memset(out, 0, format->tile_bytes);
-            for (unsigned lane = 0; lane < n_lanes; lane++)
-                format->pack((const uint8_t *)rows + (first_row + lane) * row_bytes + at, n_bytes / block_bytes, out, lane);
+            for (unsigned lane = 0; lane < M40_TILE_ROWS; lane++)
+                pack_chunk(format, lane < n_lanes ? (const uint8_t *)rows + (first_row + lane) * row_bytes + at : NULL, n_bytes, out, lane);
         }
     }
 }

@@ -3,9 +3,9 @@
  *
  * Three views of one row of weights (docs/numerics.md):
  *  - dequant: the values, bit for bit what ggml gives. For embeddings and for showing a tensor.
- *  - weights: what a matmul multiplies with: w = scale * quant, rounded once, without the block's offset, and one offset m for every `sub` elements; the value is w - m.
+ *  - weights: what a matmul multiplies with: w = scale * quant, rounded once, +0 where quant is 0, without the block's offset, and one offset m for every `sub` elements; the value is w - m.
  *  - tile: 32 rows x 256 columns as the device keeps them. A tile is a sequence of planes; a plane holds one piece (16 bytes, or fewer for a last small one) of each of
- *    the 32 rows, side by side, so that a warp whose lane i works on row i loads it coalesced. A short last chunk (n_cols % 256) and missing rows are zero bytes.
+ *    the 32 rows, side by side, so that a warp whose lane i works on row i loads it coalesced. A short last chunk (n_cols % 256) and missing rows are filled up with blocks of zero bytes.
  *    Tiles of a matrix: [row / 32][column / 256].
  */
 #ifndef M40_TENSOR_FORMAT_H

@@ -68,12 +68,14 @@ static inline void look_up(const uint32_t *table, uint8_t *q, unsigned n)
 }
 
 /* n: a multiple of 8 */
-static inline void scale_quants(const uint8_t *q, unsigned n, int bias, float scale, float *w)
+static inline void scale_quants(const uint8_t *q, unsigned n, int bias, float scale, enum m40_view view, float *w)
 {
+    const __m256 zero = _mm256_set1_ps(view == M40_WEIGHT ? scale - scale : -0.0f);
+
     for (unsigned i = 0; i < n; i += 8) {
         __m256i quants = _mm256_sub_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(q + i))), _mm256_set1_epi32(bias));
 
-        _mm256_storeu_ps(w + i, _mm256_mul_ps(_mm256_set1_ps(scale), _mm256_cvtepi32_ps(quants)));
+        _mm256_storeu_ps(w + i, _mm256_add_ps(_mm256_mul_ps(_mm256_set1_ps(scale), _mm256_cvtepi32_ps(quants)), zero));
     }
 }
 

@@ -16,7 +16,7 @@ enum {
     iq4_nl_SUB = 0,
     iq4_nl_BIAS = 128,   /* of the table's bytes */
     iq4_nl_D = 0,        /* plane: the eight blocks' d */
-    iq4_nl_QUANTS = 512, /* 8 planes of nibbles, ascending */
+    iq4_nl_QUANTS = 512, /* 8 planes of nibbles */
     iq4_nl_TILE_BYTES = 9 * 512,
 };
 
@@ -34,36 +34,46 @@ M40_HD void iq4_nl_open(struct iq4_nl_lane *lane_state, const uint8_t *tile, uns
     lane_state->d = m40_piece_load(tile, iq4_nl_D, lane);
 }
 
-M40_HD void iq4_nl_values(const struct iq4_nl_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void iq4_nl_unpack(const struct iq4_nl_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *out)
 {
     const uint32_t table[4] = IQ4_NL_TABLE;
     struct m40_piece quants = m40_piece_load(tile, iq4_nl_QUANTS + b * M40_PLANE_BYTES, lane);
 
-    m40_widen32_table(&quants, table, iq4_nl_BIAS, m40_f16_to_f32(m40_piece_half(&lane_state->d, b)), values);
+    m40_widen32_table(&quants, table, m40_f16_to_f32(m40_piece_half(&lane_state->d, b)), view, out);
 }
 
 M40_HD void iq4_nl_weights(const struct iq4_nl_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
 {
     (void)m;
-    iq4_nl_values(lane_state, tile, lane, b, w);
+    iq4_nl_unpack(lane_state, tile, lane, b, M40_WEIGHT, w);
+}
+
+M40_HD void iq4_nl_values(const struct iq4_nl_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+{
+    iq4_nl_unpack(lane_state, tile, lane, b, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE
 
-static inline void iq4_nl_block_values(const struct iq4_nl_block *block, float *values)
+static inline void iq4_nl_block_unpack(const struct iq4_nl_block *block, enum m40_view view, float *out)
 {
     const uint32_t table[4] = IQ4_NL_TABLE;
     uint8_t q[32];
 
     m40_split_nibbles(block->quants, 16, q);
     m40_look_up(table, q, 32);
-    m40_scale_quants(q, 32, iq4_nl_BIAS, m40_f16_to_f32(block->d), values);
+    m40_scale_quants(q, 32, iq4_nl_BIAS, m40_f16_to_f32(block->d), view, out);
 }
 
 static inline void iq4_nl_block_weights(const struct iq4_nl_block *block, float *w, float *m)
 {
     (void)m;
-    iq4_nl_block_values(block, w);
+    iq4_nl_block_unpack(block, M40_WEIGHT, w);
+}
+
+static inline void iq4_nl_block_values(const struct iq4_nl_block *block, float *values)
+{
+    iq4_nl_block_unpack(block, M40_VALUE, values);
 }
 
 static inline void iq4_nl_block_pack(const struct iq4_nl_block *block, unsigned first, uint8_t *tile, unsigned lane)

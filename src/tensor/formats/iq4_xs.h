@@ -8,7 +8,7 @@
 enum {
     iq4_xs_BLOCK = 256,
     iq4_xs_SUB = 0,
-    iq4_xs_QUANTS = 0,     /* 8 planes of nibbles, ascending */
+    iq4_xs_QUANTS = 0,     /* 8 planes of nibbles */
     iq4_xs_HEAD = 8 * 512, /* plane of 8 bytes: the block's first 8: d, scales_high, scales_low */
     iq4_xs_TILE_BYTES = 8 * 512 + 256,
 };
@@ -37,23 +37,28 @@ M40_HD float iq4_xs_scale(const struct m40_piece8 *head, unsigned b)
     return m40_f16_to_f32((uint16_t)(head->u[0] & 0xffff)) * (float)((int)sc - 32);
 }
 
-M40_HD void iq4_xs_values(const struct iq4_xs_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void iq4_xs_unpack(const struct iq4_xs_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *out)
 {
     const uint32_t table[4] = IQ4_NL_TABLE;
     struct m40_piece quants = m40_piece_load(tile, iq4_xs_QUANTS + b * M40_PLANE_BYTES, lane);
 
-    m40_widen32_table(&quants, table, iq4_nl_BIAS, iq4_xs_scale(&lane_state->head, b), values);
+    m40_widen32_table(&quants, table, iq4_xs_scale(&lane_state->head, b), view, out);
 }
 
 M40_HD void iq4_xs_weights(const struct iq4_xs_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
 {
     (void)m;
-    iq4_xs_values(lane_state, tile, lane, b, w);
+    iq4_xs_unpack(lane_state, tile, lane, b, M40_WEIGHT, w);
+}
+
+M40_HD void iq4_xs_values(const struct iq4_xs_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+{
+    iq4_xs_unpack(lane_state, tile, lane, b, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE
 
-static inline void iq4_xs_block_values(const struct iq4_xs_block *block, float *values)
+static inline void iq4_xs_block_unpack(const struct iq4_xs_block *block, enum m40_view view, float *out)
 {
     const uint32_t table[4] = IQ4_NL_TABLE;
     struct m40_piece8 head;
@@ -63,14 +68,19 @@ static inline void iq4_xs_block_values(const struct iq4_xs_block *block, float *
     for (unsigned b = 0; b < 8; b++) {
         m40_split_nibbles(block->quants + b * 16, 16, q);
         m40_look_up(table, q, 32);
-        m40_scale_quants(q, 32, iq4_nl_BIAS, iq4_xs_scale(&head, b), values + b * 32);
+        m40_scale_quants(q, 32, iq4_nl_BIAS, iq4_xs_scale(&head, b), view, out + b * 32);
     }
 }
 
 static inline void iq4_xs_block_weights(const struct iq4_xs_block *block, float *w, float *m)
 {
     (void)m;
-    iq4_xs_block_values(block, w);
+    iq4_xs_block_unpack(block, M40_WEIGHT, w);
+}
+
+static inline void iq4_xs_block_values(const struct iq4_xs_block *block, float *values)
+{
+    iq4_xs_block_unpack(block, M40_VALUE, values);
 }
 
 static inline void iq4_xs_block_pack(const struct iq4_xs_block *block, unsigned first, uint8_t *tile, unsigned lane)

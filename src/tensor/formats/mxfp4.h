@@ -16,7 +16,7 @@ enum {
     mxfp4_BLOCK = 32,
     mxfp4_SUB = 0,
     mxfp4_BIAS = 128,          /* of the table's bytes */
-    mxfp4_QUANTS = 0,          /* 8 planes of nibbles, ascending */
+    mxfp4_QUANTS = 0,          /* 8 planes of nibbles */
     mxfp4_EXPONENTS = 8 * 512, /* plane of 8 bytes: the eight blocks' e */
     mxfp4_TILE_BYTES = 8 * 512 + 256,
 };
@@ -41,37 +41,47 @@ M40_HD float mxfp4_scale(unsigned e)
     return m40_bits_to_f32(e < 2 ? 0x00200000u << e : (e - 1) << 23);
 }
 
-M40_HD void mxfp4_values(const struct mxfp4_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void mxfp4_unpack(const struct mxfp4_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *out)
 {
     const uint32_t table[4] = MXFP4_TABLE;
     struct m40_piece quants = m40_piece_load(tile, mxfp4_QUANTS + b * M40_PLANE_BYTES, lane);
     unsigned e = (b & 4 ? lane_state->exponents.u[1] : lane_state->exponents.u[0]) >> b % 4 * 8 & 0xff;
 
-    m40_widen32_table(&quants, table, mxfp4_BIAS, mxfp4_scale(e), values);
+    m40_widen32_table(&quants, table, mxfp4_scale(e), view, out);
 }
 
 M40_HD void mxfp4_weights(const struct mxfp4_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
 {
     (void)m;
-    mxfp4_values(lane_state, tile, lane, b, w);
+    mxfp4_unpack(lane_state, tile, lane, b, M40_VALUE, w);
+}
+
+M40_HD void mxfp4_values(const struct mxfp4_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+{
+    mxfp4_unpack(lane_state, tile, lane, b, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE
 
-static inline void mxfp4_block_values(const struct mxfp4_block *block, float *values)
+static inline void mxfp4_block_unpack(const struct mxfp4_block *block, enum m40_view view, float *out)
 {
     const uint32_t table[4] = MXFP4_TABLE;
     uint8_t q[32];
 
     m40_split_nibbles(block->quants, 16, q);
     m40_look_up(table, q, 32);
-    m40_scale_quants(q, 32, mxfp4_BIAS, mxfp4_scale(block->exponent), values);
+    m40_scale_quants(q, 32, mxfp4_BIAS, mxfp4_scale(block->exponent), view, out);
 }
 
 static inline void mxfp4_block_weights(const struct mxfp4_block *block, float *w, float *m)
 {
     (void)m;
-    mxfp4_block_values(block, w);
+    mxfp4_block_unpack(block, M40_VALUE, w);
+}
+
+static inline void mxfp4_block_values(const struct mxfp4_block *block, float *values)
+{
+    mxfp4_block_unpack(block, M40_VALUE, values);
 }
 
 static inline void mxfp4_block_pack(const struct mxfp4_block *block, unsigned first, uint8_t *tile, unsigned lane)

@@ -47,11 +47,13 @@ static inline void m40_look_up(const uint32_t *table, uint8_t *q, unsigned n)
         q[i] = (uint8_t)(table[q[i] / 4] >> q[i] % 4 * 8);
 }
 
-/* w[i] = scale * (q[i] - bias) */
-static inline void m40_scale_quants(const uint8_t *q, unsigned n, int bias, float scale, float *w)
+/* out[i] = scale * (q[i] - bias), n a multiple of 16; as unpack.h has it, written plainly. */
+static inline void m40_scale_quants(const uint8_t *q, unsigned n, int bias, float scale, enum m40_view view, float *out)
 {
+    const float zero = view == M40_WEIGHT ? scale - scale : -0.0f; /* +0, or NaN; x + -0 is x */
+
     for (unsigned i = 0; i < n; i++)
-        w[i] = scale * (float)((int)q[i] - bias);
+        out[i] = scale * (float)((int)q[i] - bias) + zero;
 }
 
 static inline void m40_subtract_offsets(float *values, unsigned n, const float *m, unsigned sub)
@@ -84,24 +86,22 @@ static inline void m40_planes_copy(uint8_t *plane_row, const uint8_t *bytes, siz
         memcpy(plane_row + n_whole * M40_PLANE_BYTES, bytes + n_whole * 16, n_bytes % 16);
 }
 
-/* Brings the low `width` bits (1, 2 or 4) of eight bytes together into the low 8 * width bits. */
-static inline uint64_t m40_narrow(uint64_t bytes, unsigned width)
-{
-    bytes &= 0x0101010101010101u * ((1u << width) - 1);
-    bytes = (bytes | bytes >> (8 - width)) & 0x0001000100010001u * ((1u << 2 * width) - 1);
-    bytes = (bytes | bytes >> (16 - 2 * width)) & 0x0000000100000001u * ((1u << 4 * width) - 1);
-    return bytes | bytes >> (32 - 4 * width);
-}
-
-/* n quants (a multiple of 8) from column `first` of the chunk: bits [shift, shift + width) of each, as ascending fields of `width` bits. */
+/* n quants (a multiple of 32) from column `first` of the chunk, bits [shift, shift + width) of each (width 1, 2 or 4), in words of 32 / width quants: each four
+ * neighbours lie at the same place of the word's four bytes, the first four lowest. */
 static inline void m40_planes_pack(uint8_t *plane_row, unsigned first, const uint8_t *q, unsigned n, unsigned shift, unsigned width)
 {
-    for (unsigned i = 0; i < n; i += 8) {
-        uint64_t fields;
+    const uint32_t mask = 0x01010101u * ((1u << width) - 1);
 
-        memcpy(&fields, q + i, 8);
-        fields = m40_narrow(fields >> shift, width);
-        memcpy(m40_plane_at(plane_row, (first + i) * width / 8), &fields, width);
+    for (unsigned i = 0; i < n; i += 32 / width) {
+        uint32_t word = 0;
+
+        for (unsigned at = 0; at < 8; at += width) {
+            uint32_t four;
+
+            memcpy(&four, q + i + at / width * 4, 4);
+            word |= (four >> shift & mask) << at;
+        }
+        m40_plane_put(plane_row, (first + i) * width / 8, &word, 4);
     }
 }
 

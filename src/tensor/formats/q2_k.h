@@ -36,23 +36,28 @@ M40_HD void q2_k_open(struct q2_k_lane *lane_state, const uint8_t *tile, unsigne
 }
 
 /* A sub-block of 32 has two scales and two offsets here. */
-M40_HD void q2_k_weights(const struct q2_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void q2_k_unpack(const struct q2_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *w, float *m)
 {
     struct m40_piece quants = m40_piece_load(tile, q2_k_QUANTS + b / 2 * M40_PLANE_BYTES, lane);
     const uint32_t low[2] = {m40_piece_word(&quants, b % 2 * 2), m40_piece_word(&quants, b % 2 * 2 + 1)};
     unsigned packed = m40_piece_half(&lane_state->scales, b);
     const float scale[2] = {lane_state->d * (float)(packed & 15), lane_state->d * (float)(packed >> 8 & 15)};
 
-    m40_widen32(low, 2, low, 0, 0, scale, w);
+    m40_widen32(low, 2, low, 0, 0, scale, view, w);
     m[0] = lane_state->dmin * (float)(packed >> 4 & 15);
     m[1] = lane_state->dmin * (float)(packed >> 12);
+}
+
+M40_HD void q2_k_weights(const struct q2_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+{
+    q2_k_unpack(lane_state, tile, lane, b, M40_WEIGHT, w, m);
 }
 
 M40_HD void q2_k_values(const struct q2_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
 {
     float m[2];
 
-    q2_k_weights(lane_state, tile, lane, b, values, m);
+    q2_k_unpack(lane_state, tile, lane, b, M40_VALUE, values, m);
     M40_UNROLL
     for (int i = 0; i < 32; i++)
         values[i] -= m[i / 16];
@@ -60,23 +65,28 @@ M40_HD void q2_k_values(const struct q2_k_lane *lane_state, const uint8_t *tile,
 
 #ifndef M40_DEVICE_CODE
 
-static inline void q2_k_block_weights(const struct q2_k_block *block, float *w, float *m)
+static inline void q2_k_block_unpack(const struct q2_k_block *block, enum m40_view view, float *w, float *m)
 {
     float d = m40_f16_to_f32(block->d), dmin = m40_f16_to_f32(block->dmin);
     uint8_t q[256];
 
     m40_split_crumbs(block->quants, q);
     for (unsigned s = 0; s < 16; s++) {
-        m40_scale_quants(q + s * 16, 16, 0, d * (float)(block->scales[s] & 15), w + s * 16);
+        m40_scale_quants(q + s * 16, 16, 0, d * (float)(block->scales[s] & 15), view, w + s * 16);
         m[s] = dmin * (float)(block->scales[s] >> 4);
     }
+}
+
+static inline void q2_k_block_weights(const struct q2_k_block *block, float *w, float *m)
+{
+    q2_k_block_unpack(block, M40_WEIGHT, w, m);
 }
 
 static inline void q2_k_block_values(const struct q2_k_block *block, float *values)
 {
     float m[16];
 
-    q2_k_block_weights(block, values, m);
+    q2_k_block_unpack(block, M40_VALUE, values, m);
     m40_subtract_offsets(values, 256, m, 16);
 }
 

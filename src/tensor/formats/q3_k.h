@@ -43,20 +43,21 @@ M40_HD float q3_k_scale(const struct m40_piece *head, unsigned s)
     return m40_f16_to_f32((uint16_t)(head->u[3] & 0xffff)) * (float)((int)(low | upper << 4) - 32);
 }
 
-M40_HD void q3_k_unpack(const struct q3_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, const float *scale, float *out)
+M40_HD void q3_k_unpack(const struct q3_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, const float *scale,
+                        enum m40_view view, float *out)
 {
     struct m40_piece quants = m40_piece_load(tile, q3_k_QUANTS + b / 2 * M40_PLANE_BYTES, lane);
     const uint32_t low[2] = {m40_piece_word(&quants, b % 2 * 2), m40_piece_word(&quants, b % 2 * 2 + 1)};
     uint32_t high = m40_pieces_word(lane_state->high, b);
 
-    m40_widen32(low, 2, &high, 1, bias, scale, out);
+    m40_widen32(low, 2, &high, 1, bias, scale, view, out);
 }
 
 M40_HD void q3_k_weights(const struct q3_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
 {
     const float scale[2] = {q3_k_scale(&lane_state->head, b * 2), q3_k_scale(&lane_state->head, b * 2 + 1)};
 
-    q3_k_unpack(lane_state, tile, lane, b, 0, scale, w);
+    q3_k_unpack(lane_state, tile, lane, b, 0, scale, M40_WEIGHT, w);
     m[0] = (float)q3_k_BIAS * scale[0];
     m[1] = (float)q3_k_BIAS * scale[1];
 }
@@ -65,7 +66,7 @@ M40_HD void q3_k_values(const struct q3_k_lane *lane_state, const uint8_t *tile,
 {
     const float scale[2] = {q3_k_scale(&lane_state->head, b * 2), q3_k_scale(&lane_state->head, b * 2 + 1)};
 
-    q3_k_unpack(lane_state, tile, lane, b, q3_k_BIAS, scale, values);
+    q3_k_unpack(lane_state, tile, lane, b, q3_k_BIAS, scale, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE
@@ -77,7 +78,7 @@ static inline void q3_k_block_quants(const struct q3_k_block *block, uint8_t *q)
 }
 
 /* scale[16] is set too. */
-static inline void q3_k_block_unpack(const struct q3_k_block *block, int bias, float *scale, float *out)
+static inline void q3_k_block_unpack(const struct q3_k_block *block, int bias, enum m40_view view, float *scale, float *out)
 {
     struct m40_piece head = {{0}};
     uint8_t q[256];
@@ -87,13 +88,13 @@ static inline void q3_k_block_unpack(const struct q3_k_block *block, int bias, f
     q3_k_block_quants(block, q);
     for (unsigned s = 0; s < 16; s++) {
         scale[s] = q3_k_scale(&head, s);
-        m40_scale_quants(q + s * 16, 16, bias, scale[s], out + s * 16);
+        m40_scale_quants(q + s * 16, 16, bias, scale[s], view, out + s * 16);
     }
 }
 
 static inline void q3_k_block_weights(const struct q3_k_block *block, float *w, float *m)
 {
-    q3_k_block_unpack(block, 0, m, w);
+    q3_k_block_unpack(block, 0, M40_WEIGHT, m, w);
     for (unsigned s = 0; s < 16; s++)
         m[s] *= (float)q3_k_BIAS;
 }
@@ -102,7 +103,7 @@ static inline void q3_k_block_values(const struct q3_k_block *block, float *valu
 {
     float scale[16];
 
-    q3_k_block_unpack(block, q3_k_BIAS, scale, values);
+    q3_k_block_unpack(block, q3_k_BIAS, M40_VALUE, scale, values);
 }
 
 static inline void q3_k_block_pack(const struct q3_k_block *block, unsigned first, uint8_t *tile, unsigned lane)

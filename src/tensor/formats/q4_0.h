@@ -10,7 +10,7 @@ enum {
     q4_0_SUB = 32,
     q4_0_BIAS = 8,
     q4_0_D = 0,        /* plane: the eight blocks' d */
-    q4_0_QUANTS = 512, /* 8 planes of nibbles, ascending */
+    q4_0_QUANTS = 512, /* 8 planes of nibbles */
     q4_0_TILE_BYTES = 9 * 512,
 };
 
@@ -29,46 +29,46 @@ M40_HD void q4_0_open(struct q4_0_lane *lane_state, const uint8_t *tile, unsigne
 }
 
 /* out = d * (q - bias); returns d. */
-M40_HD float q4_0_unpack(const struct q4_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, float *out)
+M40_HD float q4_0_unpack(const struct q4_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, enum m40_view view, float *out)
 {
     struct m40_piece quants = m40_piece_load(tile, q4_0_QUANTS + b * M40_PLANE_BYTES, lane);
     float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
     const float scale[2] = {d, d};
 
-    m40_widen32(quants.u, 4, quants.u, 0, bias, scale, out);
+    m40_widen32(quants.u, 4, quants.u, 0, bias, scale, view, out);
     return d;
 }
 
 M40_HD void q4_0_weights(const struct q4_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
 {
-    m[0] = (float)q4_0_BIAS * q4_0_unpack(lane_state, tile, lane, b, 0, w);
+    m[0] = (float)q4_0_BIAS * q4_0_unpack(lane_state, tile, lane, b, 0, M40_WEIGHT, w);
 }
 
 M40_HD void q4_0_values(const struct q4_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
 {
-    (void)q4_0_unpack(lane_state, tile, lane, b, q4_0_BIAS, values);
+    (void)q4_0_unpack(lane_state, tile, lane, b, q4_0_BIAS, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE
 
-static inline float q4_0_block_unpack(const struct q4_0_block *block, int bias, float *out)
+static inline float q4_0_block_unpack(const struct q4_0_block *block, int bias, enum m40_view view, float *out)
 {
     float d = m40_f16_to_f32(block->d);
     uint8_t q[32];
 
     m40_split_nibbles(block->quants, 16, q);
-    m40_scale_quants(q, 32, bias, d, out);
+    m40_scale_quants(q, 32, bias, d, view, out);
     return d;
 }
 
 static inline void q4_0_block_weights(const struct q4_0_block *block, float *w, float *m)
 {
-    m[0] = (float)q4_0_BIAS * q4_0_block_unpack(block, 0, w);
+    m[0] = (float)q4_0_BIAS * q4_0_block_unpack(block, 0, M40_WEIGHT, w);
 }
 
 static inline void q4_0_block_values(const struct q4_0_block *block, float *values)
 {
-    (void)q4_0_block_unpack(block, q4_0_BIAS, values);
+    (void)q4_0_block_unpack(block, q4_0_BIAS, M40_VALUE, values);
 }
 
 static inline void q4_0_block_pack(const struct q4_0_block *block, unsigned first, uint8_t *tile, unsigned lane)

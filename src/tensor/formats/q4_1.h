@@ -10,7 +10,7 @@ enum {
     q4_1_SUB = 32,
     q4_1_D = 0,            /* plane: the eight blocks' d */
     q4_1_MIN = 512,        /* plane: the eight blocks' min */
-    q4_1_QUANTS = 2 * 512, /* 8 planes of nibbles, ascending */
+    q4_1_QUANTS = 2 * 512, /* 8 planes of nibbles */
     q4_1_TILE_BYTES = 10 * 512,
 };
 
@@ -29,21 +29,26 @@ M40_HD void q4_1_open(struct q4_1_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->min = m40_piece_load(tile, q4_1_MIN, lane);
 }
 
-M40_HD void q4_1_weights(const struct q4_1_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void q4_1_unpack(const struct q4_1_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *w, float *m)
 {
     struct m40_piece quants = m40_piece_load(tile, q4_1_QUANTS + b * M40_PLANE_BYTES, lane);
     float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
     const float scale[2] = {d, d};
 
-    m40_widen32(quants.u, 4, quants.u, 0, 0, scale, w);
+    m40_widen32(quants.u, 4, quants.u, 0, 0, scale, view, w);
     m[0] = -m40_f16_to_f32(m40_piece_half(&lane_state->min, b));
+}
+
+M40_HD void q4_1_weights(const struct q4_1_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+{
+    q4_1_unpack(lane_state, tile, lane, b, M40_WEIGHT, w, m);
 }
 
 M40_HD void q4_1_values(const struct q4_1_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
 {
     float m;
 
-    q4_1_weights(lane_state, tile, lane, b, values, &m);
+    q4_1_unpack(lane_state, tile, lane, b, M40_VALUE, values, &m);
     M40_UNROLL
     for (int i = 0; i < 32; i++)
         values[i] -= m;
@@ -51,20 +56,25 @@ M40_HD void q4_1_values(const struct q4_1_lane *lane_state, const uint8_t *tile,
 
 #ifndef M40_DEVICE_CODE
 
-static inline void q4_1_block_weights(const struct q4_1_block *block, float *w, float *m)
+static inline void q4_1_block_unpack(const struct q4_1_block *block, enum m40_view view, float *w, float *m)
 {
     uint8_t q[32];
 
     m40_split_nibbles(block->quants, 16, q);
-    m40_scale_quants(q, 32, 0, m40_f16_to_f32(block->d), w);
+    m40_scale_quants(q, 32, 0, m40_f16_to_f32(block->d), view, w);
     m[0] = -m40_f16_to_f32(block->min);
+}
+
+static inline void q4_1_block_weights(const struct q4_1_block *block, float *w, float *m)
+{
+    q4_1_block_unpack(block, M40_WEIGHT, w, m);
 }
 
 static inline void q4_1_block_values(const struct q4_1_block *block, float *values)
 {
     float m;
 
-    q4_1_block_weights(block, values, &m);
+    q4_1_block_unpack(block, M40_VALUE, values, &m);
     m40_subtract_offsets(values, 32, &m, 32);
 }
 

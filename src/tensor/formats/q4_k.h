@@ -11,7 +11,7 @@ enum {
     q4_k_BLOCK = 256,  /* elements a block */
     q4_k_SUB = 32,     /* elements an offset; 0: no offset */
     q4_k_HEAD = 0,     /* plane: d, dmin, 12 bytes of scales: the block's first 16 bytes */
-    q4_k_QUANTS = 512, /* 8 planes: nibble i of the piece = weight i of the sub-block */
+    q4_k_QUANTS = 512, /* 8 planes of nibbles */
     q4_k_TILE_BYTES = 9 * 512,
 };
 
@@ -31,14 +31,19 @@ M40_HD void q4_k_open(struct q4_k_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->head = m40_piece_load(tile, q4_k_HEAD, lane);
 }
 
-/* w[32] and m[32 / SUB] of sub-block b (0..7) of row `lane`. */
-M40_HD void q4_k_weights(const struct q4_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+/* Scaled quants w[32] and offsets m[32 / SUB] of sub-block b (0..7) of row `lane`. */
+M40_HD void q4_k_unpack(const struct q4_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *w, float *m)
 {
     struct m40_piece quants = m40_piece_load(tile, q4_k_QUANTS + b * M40_PLANE_BYTES, lane);
     float d = k_scales_open(&lane_state->head, b, m);
     const float scale[2] = {d, d};
 
-    m40_widen32(quants.u, 4, quants.u, 0, 0, scale, w);
+    m40_widen32(quants.u, 4, quants.u, 0, 0, scale, view, w);
+}
+
+M40_HD void q4_k_weights(const struct q4_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+{
+    q4_k_unpack(lane_state, tile, lane, b, M40_WEIGHT, w, m);
 }
 
 /* The 32 values of sub-block b, as ggml dequantises them: here w - m, because w is exact. */
@@ -46,7 +51,7 @@ M40_HD void q4_k_values(const struct q4_k_lane *lane_state, const uint8_t *tile,
 {
     float m;
 
-    q4_k_weights(lane_state, tile, lane, b, values, &m);
+    q4_k_unpack(lane_state, tile, lane, b, M40_VALUE, values, &m);
     M40_UNROLL
     for (int i = 0; i < 32; i++)
         values[i] -= m;
@@ -60,7 +65,7 @@ static inline void q4_k_block_quants(const struct q4_k_block *block, uint8_t *q)
         m40_split_nibbles(block->quants + i * 32, 32, q + i * 64);
 }
 
-static inline void q4_k_block_weights(const struct q4_k_block *block, float *w, float *m)
+static inline void q4_k_block_unpack(const struct q4_k_block *block, enum m40_view view, float *w, float *m)
 {
     struct m40_piece head;
     uint8_t q[256];
@@ -70,15 +75,20 @@ static inline void q4_k_block_weights(const struct q4_k_block *block, float *w, 
     for (unsigned b = 0; b < 8; b++) {
         float scale = k_scales_open(&head, b, &m[b]);
 
-        m40_scale_quants(q + b * 32, 32, 0, scale, w + b * 32);
+        m40_scale_quants(q + b * 32, 32, 0, scale, view, w + b * 32);
     }
+}
+
+static inline void q4_k_block_weights(const struct q4_k_block *block, float *w, float *m)
+{
+    q4_k_block_unpack(block, M40_WEIGHT, w, m);
 }
 
 static inline void q4_k_block_values(const struct q4_k_block *block, float *values)
 {
     float m[8];
 
-    q4_k_block_weights(block, values, m);
+    q4_k_block_unpack(block, M40_VALUE, values, m);
     m40_subtract_offsets(values, 256, m, 32);
 }
 

@@ -11,7 +11,7 @@ enum {
     q5_0_BIAS = 16,
     q5_0_D = 0,            /* plane: the eight blocks' d */
     q5_0_HIGH = 512,       /* 2 planes of the fifth bits, ascending: word b of the 8 is sub-block b's */
-    q5_0_QUANTS = 3 * 512, /* 8 planes of the low nibbles, ascending */
+    q5_0_QUANTS = 3 * 512, /* 8 planes of the low nibbles */
     q5_0_TILE_BYTES = 11 * 512,
 };
 
@@ -33,48 +33,48 @@ M40_HD void q5_0_open(struct q5_0_lane *lane_state, const uint8_t *tile, unsigne
 }
 
 /* out = d * (q - bias); returns d. */
-M40_HD float q5_0_unpack(const struct q5_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, float *out)
+M40_HD float q5_0_unpack(const struct q5_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, enum m40_view view, float *out)
 {
     struct m40_piece quants = m40_piece_load(tile, q5_0_QUANTS + b * M40_PLANE_BYTES, lane);
     uint32_t high = m40_pieces_word(lane_state->high, b);
     float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
     const float scale[2] = {d, d};
 
-    m40_widen32(quants.u, 4, &high, 1, bias, scale, out);
+    m40_widen32(quants.u, 4, &high, 1, bias, scale, view, out);
     return d;
 }
 
 M40_HD void q5_0_weights(const struct q5_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
 {
-    m[0] = (float)q5_0_BIAS * q5_0_unpack(lane_state, tile, lane, b, 0, w);
+    m[0] = (float)q5_0_BIAS * q5_0_unpack(lane_state, tile, lane, b, 0, M40_WEIGHT, w);
 }
 
 M40_HD void q5_0_values(const struct q5_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
 {
-    (void)q5_0_unpack(lane_state, tile, lane, b, q5_0_BIAS, values);
+    (void)q5_0_unpack(lane_state, tile, lane, b, q5_0_BIAS, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE
 
-static inline float q5_0_block_unpack(const struct q5_0_block *block, int bias, float *out)
+static inline float q5_0_block_unpack(const struct q5_0_block *block, int bias, enum m40_view view, float *out)
 {
     float d = m40_f16_to_f32(block->d);
     uint8_t q[32];
 
     m40_split_nibbles(block->quants, 16, q);
     m40_add_high_bits(block->high, q);
-    m40_scale_quants(q, 32, bias, d, out);
+    m40_scale_quants(q, 32, bias, d, view, out);
     return d;
 }
 
 static inline void q5_0_block_weights(const struct q5_0_block *block, float *w, float *m)
 {
-    m[0] = (float)q5_0_BIAS * q5_0_block_unpack(block, 0, w);
+    m[0] = (float)q5_0_BIAS * q5_0_block_unpack(block, 0, M40_WEIGHT, w);
 }
 
 static inline void q5_0_block_values(const struct q5_0_block *block, float *values)
 {
-    (void)q5_0_block_unpack(block, q5_0_BIAS, values);
+    (void)q5_0_block_unpack(block, q5_0_BIAS, M40_VALUE, values);
 }
 
 static inline void q5_0_block_pack(const struct q5_0_block *block, unsigned first, uint8_t *tile, unsigned lane)
@@ -83,7 +83,8 @@ static inline void q5_0_block_pack(const struct q5_0_block *block, unsigned firs
 
     m40_split_nibbles(block->quants, 16, q);
     m40_plane_put(tile + q5_0_D + lane * 16, first / 16, &block->d, 2);
-    m40_plane_put(tile + q5_0_HIGH + lane * 16, first / 8, block->high, 4);
+    m40_add_high_bits(block->high, q);
+    m40_planes_pack(tile + q5_0_HIGH + lane * 16, first, q, 32, 4, 1);
     m40_planes_pack(tile + q5_0_QUANTS + lane * 16, first, q, 32, 0, 4);
 }
 

@@ -12,7 +12,7 @@ enum {
     q5_k_SUB = 32,         /* elements an offset; 0: no offset */
     q5_k_HEAD = 0,         /* plane: d, dmin, 12 bytes of scales: the block's first 16 bytes */
     q5_k_HIGH = 512,       /* 2 planes of the fifth bits, ascending: word b of the 8 is sub-block b's */
-    q5_k_QUANTS = 3 * 512, /* 8 planes of the low nibbles, ascending */
+    q5_k_QUANTS = 3 * 512, /* 8 planes of the low nibbles */
     q5_k_TILE_BYTES = 11 * 512,
 };
 
@@ -35,15 +35,20 @@ M40_HD void q5_k_open(struct q5_k_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->high[1] = m40_piece_load(tile, q5_k_HIGH + M40_PLANE_BYTES, lane);
 }
 
-/* w[32] and m[32 / SUB] of sub-block b (0..7) of row `lane`. */
-M40_HD void q5_k_weights(const struct q5_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+/* Scaled quants w[32] and offsets m[32 / SUB] of sub-block b (0..7) of row `lane`. */
+M40_HD void q5_k_unpack(const struct q5_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *w, float *m)
 {
     struct m40_piece quants = m40_piece_load(tile, q5_k_QUANTS + b * M40_PLANE_BYTES, lane);
     uint32_t high = m40_pieces_word(lane_state->high, b);
     float d = k_scales_open(&lane_state->head, b, m);
     const float scale[2] = {d, d};
 
-    m40_widen32(quants.u, 4, &high, 1, 0, scale, w);
+    m40_widen32(quants.u, 4, &high, 1, 0, scale, view, w);
+}
+
+M40_HD void q5_k_weights(const struct q5_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+{
+    q5_k_unpack(lane_state, tile, lane, b, M40_WEIGHT, w, m);
 }
 
 /* The 32 values of sub-block b, as ggml dequantises them: here w - m, because w is exact. */
@@ -51,7 +56,7 @@ M40_HD void q5_k_values(const struct q5_k_lane *lane_state, const uint8_t *tile,
 {
     float m;
 
-    q5_k_weights(lane_state, tile, lane, b, values, &m);
+    q5_k_unpack(lane_state, tile, lane, b, M40_VALUE, values, &m);
     M40_UNROLL
     for (int i = 0; i < 32; i++)
         values[i] -= m;
@@ -66,7 +71,7 @@ static inline void q5_k_block_quants(const struct q5_k_block *block, uint8_t *q)
     m40_add_high_planes(block->high, 4, q);
 }
 
-static inline void q5_k_block_weights(const struct q5_k_block *block, float *w, float *m)
+static inline void q5_k_block_unpack(const struct q5_k_block *block, enum m40_view view, float *w, float *m)
 {
     struct m40_piece head;
     uint8_t q[256];
@@ -76,15 +81,20 @@ static inline void q5_k_block_weights(const struct q5_k_block *block, float *w, 
     for (unsigned b = 0; b < 8; b++) {
         float scale = k_scales_open(&head, b, &m[b]);
 
-        m40_scale_quants(q + b * 32, 32, 0, scale, w + b * 32);
+        m40_scale_quants(q + b * 32, 32, 0, scale, view, w + b * 32);
     }
+}
+
+static inline void q5_k_block_weights(const struct q5_k_block *block, float *w, float *m)
+{
+    q5_k_block_unpack(block, M40_WEIGHT, w, m);
 }
 
 static inline void q5_k_block_values(const struct q5_k_block *block, float *values)
 {
     float m[8];
 
-    q5_k_block_weights(block, values, m);
+    q5_k_block_unpack(block, M40_VALUE, values, m);
     m40_subtract_offsets(values, 256, m, 32);
 }
 

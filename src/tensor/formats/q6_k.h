@@ -11,7 +11,7 @@ enum {
     q6_k_SUB = 16,
     q6_k_BIAS = 32,
     q6_k_SCALES = 0,     /* plane: the block's 16 signed bytes sc */
-    q6_k_QUANTS = 512,   /* 8 planes of the low nibbles, ascending */
+    q6_k_QUANTS = 512,   /* 8 planes of the low nibbles */
     q6_k_HIGH = 9 * 512, /* 4 planes of the upper 2 bits, ascending */
     q6_k_D = 13 * 512,   /* plane of 2 bytes: d */
     q6_k_TILE_BYTES = 13 * 512 + 64,
@@ -36,7 +36,8 @@ M40_HD void q6_k_open(struct q6_k_lane *lane_state, const uint8_t *tile, unsigne
 }
 
 /* The scales d * sc (exact) of sub-block b into scale[2], and out = scale * (q - bias). */
-M40_HD void q6_k_unpack(const struct q6_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, float *scale, float *out)
+M40_HD void q6_k_unpack(const struct q6_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, enum m40_view view,
+                        float *scale, float *out)
 {
     struct m40_piece quants = m40_piece_load(tile, q6_k_QUANTS + b * M40_PLANE_BYTES, lane);
     struct m40_piece upper = m40_piece_load(tile, q6_k_HIGH + b / 2 * M40_PLANE_BYTES, lane);
@@ -45,14 +46,14 @@ M40_HD void q6_k_unpack(const struct q6_k_lane *lane_state, const uint8_t *tile,
 
     scale[0] = lane_state->d * (float)(int8_t)(sc & 0xff);
     scale[1] = lane_state->d * (float)(int8_t)(sc >> 8);
-    m40_widen32(quants.u, 4, high, 2, bias, scale, out);
+    m40_widen32(quants.u, 4, high, 2, bias, scale, view, out);
 }
 
 M40_HD void q6_k_weights(const struct q6_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
 {
     float scale[2];
 
-    q6_k_unpack(lane_state, tile, lane, b, 0, scale, w);
+    q6_k_unpack(lane_state, tile, lane, b, 0, M40_WEIGHT, scale, w);
     m[0] = (float)q6_k_BIAS * scale[0];
     m[1] = (float)q6_k_BIAS * scale[1];
 }
@@ -61,7 +62,7 @@ M40_HD void q6_k_values(const struct q6_k_lane *lane_state, const uint8_t *tile,
 {
     float scale[2];
 
-    q6_k_unpack(lane_state, tile, lane, b, q6_k_BIAS, scale, values);
+    q6_k_unpack(lane_state, tile, lane, b, q6_k_BIAS, M40_VALUE, scale, values);
 }
 
 #ifndef M40_DEVICE_CODE
@@ -77,26 +78,26 @@ static inline void q6_k_block_quants(const struct q6_k_block *block, uint8_t *q)
         q[i] |= (uint8_t)(upper[i] << 4);
 }
 
-static inline void q6_k_block_unpack(const struct q6_k_block *block, int bias, float *out)
+static inline void q6_k_block_unpack(const struct q6_k_block *block, int bias, enum m40_view view, float *out)
 {
     float d = m40_f16_to_f32(block->d);
     uint8_t q[256];
 
     q6_k_block_quants(block, q);
     for (unsigned s = 0; s < 16; s++)
-        m40_scale_quants(q + s * 16, 16, bias, d * (float)block->scales[s], out + s * 16);
+        m40_scale_quants(q + s * 16, 16, bias, d * (float)block->scales[s], view, out + s * 16);
 }
 
 static inline void q6_k_block_weights(const struct q6_k_block *block, float *w, float *m)
 {
-    q6_k_block_unpack(block, 0, w);
+    q6_k_block_unpack(block, 0, M40_WEIGHT, w);
     for (unsigned s = 0; s < 16; s++)
         m[s] = (float)q6_k_BIAS * (m40_f16_to_f32(block->d) * (float)block->scales[s]);
 }
 
 static inline void q6_k_block_values(const struct q6_k_block *block, float *values)
 {
-    q6_k_block_unpack(block, q6_k_BIAS, values);
+    q6_k_block_unpack(block, q6_k_BIAS, M40_VALUE, values);
 }
 
 static inline void q6_k_block_pack(const struct q6_k_block *block, unsigned first, uint8_t *tile, unsigned lane)

@@ -9,7 +9,7 @@ enum {
     q8_0_BLOCK = 32,
     q8_0_SUB = 0,
     q8_0_D = 0,        /* plane: the eight blocks' d */
-    q8_0_QUANTS = 512, /* 16 planes of 16 signed bytes */
+    q8_0_QUANTS = 512, /* 16 planes of 16 bytes q + 128 */
     q8_0_TILE_BYTES = 17 * 512,
 };
 
@@ -27,7 +27,7 @@ M40_HD void q8_0_open(struct q8_0_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->d = m40_piece_load(tile, q8_0_D, lane);
 }
 
-M40_HD void q8_0_values(const struct q8_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void q8_0_unpack(const struct q8_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *out)
 {
     float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
 
@@ -36,38 +36,57 @@ M40_HD void q8_0_values(const struct q8_0_lane *lane_state, const uint8_t *tile,
         struct m40_piece quants = m40_piece_load(tile, q8_0_QUANTS + (b * 2 + p) * M40_PLANE_BYTES, lane);
 
         M40_UNROLL
-        for (unsigned i = 0; i < 4; i++)
-            m40_widen4(quants.u[i] ^ 0x80808080u, 128, d, 1, values + p * 16 + i * 4); /* q + 128 as unsigned bytes */
+        for (unsigned i = 0; i < 16; i++)
+            out[p * 16 + i] = m40_widen_byte(quants.u[i / 4], i % 4, d, view);
     }
 }
 
 M40_HD void q8_0_weights(const struct q8_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
 {
     (void)m;
-    q8_0_values(lane_state, tile, lane, b, w);
+    q8_0_unpack(lane_state, tile, lane, b, M40_WEIGHT, w);
+}
+
+M40_HD void q8_0_values(const struct q8_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+{
+    q8_0_unpack(lane_state, tile, lane, b, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE
 
-static inline void q8_0_block_values(const struct q8_0_block *block, float *values)
+static inline void q8_0_block_bytes(const struct q8_0_block *block, uint8_t *q)
 {
-    float d = m40_f16_to_f32(block->d);
-
     for (unsigned i = 0; i < 32; i++)
-        values[i] = d * (float)block->quants[i];
+        q[i] = (uint8_t)(block->quants[i] + 128);
+}
+
+static inline void q8_0_block_unpack(const struct q8_0_block *block, enum m40_view view, float *out)
+{
+    uint8_t q[32];
+
+    q8_0_block_bytes(block, q);
+    m40_scale_quants(q, 32, 128, m40_f16_to_f32(block->d), view, out);
 }
 
 static inline void q8_0_block_weights(const struct q8_0_block *block, float *w, float *m)
 {
     (void)m;
-    q8_0_block_values(block, w);
+    q8_0_block_unpack(block, M40_WEIGHT, w);
+}
+
+static inline void q8_0_block_values(const struct q8_0_block *block, float *values)
+{
+    q8_0_block_unpack(block, M40_VALUE, values);
 }
 
 static inline void q8_0_block_pack(const struct q8_0_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
+    uint8_t q[32];
+
+    q8_0_block_bytes(block, q);
     m40_plane_put(tile + q8_0_D + lane * 16, first / 16, &block->d, 2);
-    m40_plane_put(tile + q8_0_QUANTS + lane * 16, first, block->quants, 16);
-    m40_plane_put(tile + q8_0_QUANTS + lane * 16, first + 16, block->quants + 16, 16);
+    m40_plane_put(tile + q8_0_QUANTS + lane * 16, first, q, 16);
+    m40_plane_put(tile + q8_0_QUANTS + lane * 16, first + 16, q + 16, 16);
 }
 
 #endif
