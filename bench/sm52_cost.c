@@ -144,6 +144,12 @@ static uint32_t address_of(const struct sm52_cost *c, bool end)
     return c->kernel->insts[end ? c->hot.end - 1 : c->hot.first].address;
 }
 
+/* Weights of a lane in a chunk. */
+static double chunk_weights(const struct sm52_cost *c)
+{
+    return 256.0 * c->weights.n_row_tiles;
+}
+
 static void print_place(const struct sm52_cost *c)
 {
     printf("%-22s %4u %6u %3u %-9s %04x-%04x %-5s", c->kernel->name, c->kernel->n_registers, c->kernel->n_shared_bytes, c->occupancy.n_warps,
@@ -174,9 +180,10 @@ static void print_matvec(const struct sm52_cost *c, const struct options *o)
 
     snprintf(loads, sizeof loads, "%ux%u", n_loads, n_loads ? c->pass.global_load_bytes / n_loads : 0);
     print_place(c);
-    printf(" %6u %5.2f %5.2f %5.2f %5.2f %5.2f %5.2f %5.2f %6s %6.1f", c->weights.n, sm52_hot_slots(c), c->chunk.slots / 256.0,
-           c->chunk.pipe[SM52_ALU] / 256.0, c->chunk.pipe[SM52_HALF] / 256.0, c->chunk.pipe[SM52_QUARTER] / 256.0, c->chunk.pipe[SM52_SHARED] / 256.0,
-           c->chunk.shared_words / 256.0, loads, c->flight.max_bytes * 32.0 * c->occupancy.n_warps / 1024);
+    printf(" %6u %5.2f %5.2f %5.2f %5.2f %5.2f %5.2f %5.2f %6s %6.1f", c->weights.n, sm52_hot_slots(c), c->chunk.slots / chunk_weights(c),
+           c->chunk.pipe[SM52_ALU] / chunk_weights(c), c->chunk.pipe[SM52_HALF] / chunk_weights(c), c->chunk.pipe[SM52_QUARTER] / chunk_weights(c),
+           c->chunk.pipe[SM52_SHARED] / chunk_weights(c), c->chunk.shared_words / chunk_weights(c), loads,
+           c->flight.max_bytes * 32.0 * c->occupancy.n_warps / 1024);
     for (size_t i = 0; i < o->n_shapes; i++) {
         time = sm52_matmul_time(c, o->shapes[i].n_rows, o->shapes[i].n_cols, c->n_tokens, SM52_READ_BYTES_S);
         printf(" %13.1f %-10s", time.s * 1e6, sm52_bound_names[time.bound]);
@@ -319,7 +326,7 @@ static void print_json_kernel(const struct sm52_cost *c, const struct options *o
     print_json_counts("pass", &c->pass);
     if (c->family == SM52_MATVEC) {
         printf(",\"weights_per_pass\":%u,\"slots_per_weight\":%.4f,\"chunk_slots_per_weight\":%.4f", c->weights.n, sm52_hot_slots(c),
-               c->chunk.slots / 256.0);
+               c->chunk.slots / chunk_weights(c));
         print_json_counts("chunk", &c->chunk);
     }
     if (c->family != SM52_OTHER) {

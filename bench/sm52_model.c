@@ -356,6 +356,8 @@ static struct sm52_weights find_weights(const struct sm52_cost *cost)
         .by_bytes = nearest_power(cost->pass.global_load_bytes / bytes_per_weight),
     };
 
+    w.n_row_tiles = w.by_x ? nearest_power((double)cost->pass.n_ffma / ffmas_per_weight(cost) / w.by_x) : 1;
+    w.by_x *= w.n_row_tiles;
     if (w.by_ffma == w.by_x || w.by_ffma == w.by_bytes)
         w.n = w.by_ffma;
     else if (w.by_x == w.by_bytes)
@@ -388,9 +390,10 @@ static m40llm_status read_pass(struct sm52_cost *cost, struct trail *pass, m40ll
     cost->pass = count_trail(k, pass);
     cost->flight.max_bytes = bytes_under_way(k, cost->hot, pass);
     cost->weights = find_weights(cost);
-    M40_FAIL_IF(cost->weights.n == 0 || cost->weights.n > 256, M40LLM_BAD_FILE, "kernel %s: a pass of %04x takes %u, %u or %u weights", k->name,
-                (unsigned)k->insts[cost->hot.first].address, cost->weights.by_ffma, cost->weights.by_x, cost->weights.by_bytes);
-    cost->n_passes = 256 / cost->weights.n;
+    M40_FAIL_IF(cost->weights.n == 0 || cost->weights.n > 256 * cost->weights.n_row_tiles, M40LLM_BAD_FILE,
+                "kernel %s: a pass of %04x takes %u, %u or %u weights", k->name, (unsigned)k->insts[cost->hot.first].address, cost->weights.by_ffma,
+                cost->weights.by_x, cost->weights.by_bytes);
+    cost->n_passes = 256 * cost->weights.n_row_tiles / cost->weights.n;
 fail:
     return status;
 }
@@ -592,7 +595,7 @@ struct sm52_time sm52_matmul_time(const struct sm52_cost *cost, uint64_t n_rows,
     double n; /* times that a warp does `work` */
 
     if (cost->family == SM52_MATVEC)
-        n = row_tiles * chunks;
+        n = row_tiles / cost->weights.n_row_tiles * chunks;
     else { /* each of a block's warps takes 32 columns in a pass */
         const uint32_t rows = GEMM_ROWS_OF(cost->n_tokens), n_warps = GEMM_THREADS_OF(cost->n_tokens) / 32;
 

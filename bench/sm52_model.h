@@ -1,7 +1,8 @@
 /* What the machine code of a kernel costs on a Tesla M40: where the hot code is, what it issues, how many blocks fit, which limit binds, and how long that takes.
  *
- * Mat-vec kernels (matvec<T>_<format>): a lane owns a row, a warp 32 rows x 256 columns. GEMM kernels (gemm<T>_<format>): T tokens a block, its rows and
- * threads by GEMM_ROWS_OF and GEMM_THREADS_OF. That, and the stages of x in read_matvec, follow src/backend/cuda/kernels/matmul_args.h and matvec_tmpl.h; bytes a weight are m40_format's.
+ * Mat-vec kernels (matvec<T>_<format>): a lane owns a row of each of n_row_tiles tiles, a warp 32 rows x 256 columns of each. GEMM kernels (gemm<T>_<format>): T tokens a block, its
+ * rows and threads by GEMM_ROWS_OF and GEMM_THREADS_OF. That, and the stages of x in read_matvec, follow src/backend/cuda/kernels/matmul_args.h and matvec_tmpl.h; bytes a weight are
+ * m40_format's.
  *
  * What no public measurement settles: how long a 128-bit load of shared memory takes where all lanes read the same 16 bytes. Here it is one clock of an SM, as bank rules
  * say; were it four (32 words a clock to the registers), mat-vecs of several tokens would be bound by it (column `words'). */
@@ -57,10 +58,11 @@ struct sm52_flight sm52_flight(const struct sm52_kernel *kernel, const uint32_t 
 
 /* Weights of a row (lane) that a pass of a mat-vec kernel's hot region takes: a power of two, found in three ways. */
 struct sm52_weights {
-    uint32_t by_ffma;  /* FFMA / tokens, rounded down: offsets add some */
-    uint32_t by_x;     /* words loaded from shared memory / tokens, rounded down */
-    uint32_t by_bytes; /* bytes loaded / the format's bytes a weight, to the nearest: a block's head may be loaded outside */
-    uint32_t n;        /* what at least two of them say; 0: they all differ */
+    uint32_t by_ffma;     /* FFMA / tokens, rounded down: offsets add some */
+    uint32_t by_x;        /* words loaded from shared memory / tokens, rounded down, times n_row_tiles */
+    uint32_t n_row_tiles; /* that a warp works on at once: each x serves so many weights */
+    uint32_t by_bytes;    /* bytes loaded / the format's bytes a weight, to the nearest: a block's head may be loaded outside */
+    uint32_t n;           /* what at least two of them say; 0: they all differ */
 };
 
 /* One kernel, read. */
@@ -72,7 +74,7 @@ struct sm52_cost {
     struct sm52_occupancy occupancy;
     struct sm52_region hot;
     struct sm52_counts pass;     /* a warp, once through the hot region; of a GEMM the mean over the block's two kinds of warps */
-    struct sm52_counts chunk;    /* SM52_MATVEC: a warp from its start to its end: 32 rows x 256 columns x T tokens */
+    struct sm52_counts chunk;    /* SM52_MATVEC: a warp from its start to its end: n_row_tiles x 32 rows x 256 columns x T tokens */
     struct sm52_flight flight;   /* SM52_MATVEC: bytes of a pass, waits of the chunk; SM52_GEMM: of a pass of those warps that wait longer */
     struct sm52_weights weights; /* of SM52_MATVEC */
     uint32_t n_passes;           /* of the hot region in a chunk */
@@ -80,7 +82,7 @@ struct sm52_cost {
 
 m40llm_status sm52_cost_read(struct sm52_cost *cost, const struct sm52_kernel *kernel, m40llm_error *err);
 
-/* Slots of the hot region for each weight (of a lane); of the whole chunk: chunk.slots / 256. */
+/* Slots of the hot region for each weight (of a lane); of the whole chunk: chunk.slots / (256 * n_row_tiles). */
 double sm52_hot_slots(const struct sm52_cost *cost);
 
 /* Seconds that each limit would take alone for a matrix of n_rows x n_cols and n_tokens, the greatest of them, and which it is. */

@@ -171,8 +171,8 @@ static m40llm_status launch_matvec(struct m40_cuda *c, const struct m40_matmul_a
 
     while (1u << i < n_tokens)
         i++;
-    return m40_cuda_launch(c, kernels_of(c, args->w)->matvec[i], m40_cuda_div_up(k.n_rows, MATMUL_TILE), n_groups_of(args->w), 1, MATVEC_THREADS, &k,
-                           err);
+    return m40_cuda_launch(c, kernels_of(c, args->w)->matvec[i], m40_cuda_div_up(k.n_rows, MATMUL_TILE * MATVEC_ROW_TILES(1u << i)),
+                           n_groups_of(args->w), 1, MATVEC_THREADS, &k, err);
 }
 
 /* The grid's z: how many blocks share K. */

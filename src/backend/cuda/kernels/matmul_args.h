@@ -1,5 +1,5 @@
 /* What the kernels of matmul_<format>.cu take, and the sizes that host and kernels agree on. One module per weight format:
- *   matvec<T>_<format>   y for at most T tokens, T = 1, 2, 4, 8, 16; grid: (row tiles, groups of K), MATVEC_THREADS
+ *   matvec<T>_<format>   y for at most T tokens, T = 1, 2, 4, 8, 16; grid: (row tiles / MATVEC_ROW_TILES(T), groups of K), MATVEC_THREADS
  *   gemm<T>_<format>     y for any number of tokens, in blocks of T = 32, 64, 128; grid: (row blocks, token blocks, groups of K or 1), GEMM_THREADS_OF(T)
  *   embed_<format>       rows of the matrix; grid: (tokens), EMBED_THREADS
  * The weights are tiles of 32 rows x 256 columns (tensor/format.h). */
@@ -14,6 +14,8 @@
 
 #define MATVEC_THREADS    256 /* a warp for each chunk of a group */
 #define MATVEC_MAX_TOKENS 16
+/* Row tiles of a block. Shared memory hands a warp 32 floats a clock, so for several tokens each x must serve more than one row of a lane. */
+#define MATVEC_ROW_TILES(n_tokens) ((n_tokens) < 4 ? 1 : 2)
 
 #define GEMM_ROWS_OF(t)       ((t) == 64 ? 64 : 128)   /* of a block */
 #define GEMM_THREADS_OF(t)    ((t) == 128 ? 256 : 128) /* 8 rows x 4 tokens each; T = 128: 8 x 8 */
