@@ -68,24 +68,32 @@ static inline void bf16_widen(const uint8_t *const *rows, uint32_t first, uint32
 
 /* ---- bytes to floats ---- */
 
+/* What a product is added to: makes every zero +0, and NaN under a scale that is not finite (docs/numerics.md, Weights). */
+static inline vfloat weight_zero(vfloat scale)
+{
+    return scale - scale;
+}
+
 /* Four columns: scale * byte j of every lane, unsigned. */
 static inline void put_bytes(vint bytes, vfloat scale, float *tile)
 {
+    const vfloat zero = weight_zero(scale);
     const vint second = v_repeat_16(_mm_setr_epi8(1, -1, -1, -1, 5, -1, -1, -1, 9, -1, -1, -1, 13, -1, -1, -1));
     const vint third = v_repeat_16(_mm_setr_epi8(2, -1, -1, -1, 6, -1, -1, -1, 10, -1, -1, -1, 14, -1, -1, -1));
 
-    v_store(tile, scale * v_from_int(bytes & v_ints(255)));
-    v_store(tile + PANEL_ROWS, scale * v_from_int(v_pick_bytes(bytes, second)));
-    v_store(tile + 2 * PANEL_ROWS, scale * v_from_int(v_pick_bytes(bytes, third)));
-    v_store(tile + 3 * PANEL_ROWS, scale * v_from_int(v_right(bytes, 24)));
+    v_store(tile, scale * v_from_int(bytes & v_ints(255)) + zero);
+    v_store(tile + PANEL_ROWS, scale * v_from_int(v_pick_bytes(bytes, second)) + zero);
+    v_store(tile + 2 * PANEL_ROWS, scale * v_from_int(v_pick_bytes(bytes, third)) + zero);
+    v_store(tile + 3 * PANEL_ROWS, scale * v_from_int(v_right(bytes, 24)) + zero);
 }
 
-static inline void put_signed_bytes(vint bytes, vfloat scale, float *tile)
+/* The same of signed bytes; zero: weight_zero(scale), or -0 where the format keeps the products as they are. */
+static inline void put_signed_bytes(vint bytes, vfloat scale, vfloat zero, float *tile)
 {
-    v_store(tile, scale * v_from_int(v_right_signed(v_left(bytes, 24), 24)));
-    v_store(tile + PANEL_ROWS, scale * v_from_int(v_right_signed(v_left(bytes, 16), 24)));
-    v_store(tile + 2 * PANEL_ROWS, scale * v_from_int(v_right_signed(v_left(bytes, 8), 24)));
-    v_store(tile + 3 * PANEL_ROWS, scale * v_from_int(v_right_signed(bytes, 24)));
+    v_store(tile, scale * v_from_int(v_right_signed(v_left(bytes, 24), 24)) + zero);
+    v_store(tile + PANEL_ROWS, scale * v_from_int(v_right_signed(v_left(bytes, 16), 24)) + zero);
+    v_store(tile + 2 * PANEL_ROWS, scale * v_from_int(v_right_signed(v_left(bytes, 8), 24)) + zero);
+    v_store(tile + 3 * PANEL_ROWS, scale * v_from_int(v_right_signed(bytes, 24)) + zero);
 }
 
 /* Four fields of `mask` from bit `shift` of every byte on. */
@@ -169,21 +177,21 @@ static inline void q8_0_widen(const uint8_t *const *rows, uint32_t first, uint32
 
         v_load_words(rows, at, words);
         for (unsigned j = 0; j < 4; j++)
-            put_signed_bytes(words[j], scale, tile + 4 * j * PANEL_ROWS);
+            put_signed_bytes(words[j], scale, weight_zero(scale), tile + 4 * j * PANEL_ROWS);
     }
 }
 
 /* 16 bytes every block_bytes from byte `at` on: low nibbles the first 16 weights, high nibbles the others. table: of 16 bytes with 128 added that the nibbles are
- * indices of, or NULL. */
+ * indices of, or NULL. keeps_zeros: see put_signed_bytes. */
 static inline __attribute__((always_inline)) void nibbles_widen(const uint8_t *const *rows, uint32_t first, uint32_t n, size_t block_bytes, size_t at,
-                                                                const uint32_t *table, const float *scales, float *tile)
+                                                                const uint32_t *table, bool keeps_zeros, const float *scales, float *tile)
 {
     vint values = v_ints(0);
 
     if (table)
         values = v_repeat_16(_mm_loadu_si128((const void *)table)) ^ v_ints((int)0x80808080);
     for (uint32_t b = first / 32; b < (first + n) / 32; b++) {
-        vfloat scale = v_load(scales + b * PANEL_ROWS);
+        vfloat scale = v_load(scales + b * PANEL_ROWS), zero = keeps_zeros ? v_set(-0.0f) : weight_zero(scale);
         vint words[4];
 
         v_load_words(rows, b * block_bytes + at, words);
@@ -192,7 +200,7 @@ static inline __attribute__((always_inline)) void nibbles_widen(const uint8_t *c
                 vint q = fields(words[j], 4 * half, 15);
 
                 if (table)
-                    put_signed_bytes(v_pick_bytes(values, q), scale, tile);
+                    put_signed_bytes(v_pick_bytes(values, q), scale, zero, tile);
                 else
                     put_bytes(q, scale, tile);
             }
@@ -202,26 +210,26 @@ static inline __attribute__((always_inline)) void nibbles_widen(const uint8_t *c
 
 static inline void q4_0_widen(const uint8_t *const *rows, uint32_t first, uint32_t n, const float *scales, float *tile)
 {
-    nibbles_widen(rows, first, n, sizeof(struct q4_0_block), offsetof(struct q4_0_block, quants), NULL, scales, tile);
+    nibbles_widen(rows, first, n, sizeof(struct q4_0_block), offsetof(struct q4_0_block, quants), NULL, false, scales, tile);
 }
 
 static inline void q4_1_widen(const uint8_t *const *rows, uint32_t first, uint32_t n, const float *scales, float *tile)
 {
-    nibbles_widen(rows, first, n, sizeof(struct q4_1_block), offsetof(struct q4_1_block, quants), NULL, scales, tile);
+    nibbles_widen(rows, first, n, sizeof(struct q4_1_block), offsetof(struct q4_1_block, quants), NULL, false, scales, tile);
 }
 
 static inline void iq4_nl_widen(const uint8_t *const *rows, uint32_t first, uint32_t n, const float *scales, float *tile)
 {
     const uint32_t table[4] = IQ4_NL_TABLE;
 
-    nibbles_widen(rows, first, n, sizeof(struct iq4_nl_block), offsetof(struct iq4_nl_block, quants), table, scales, tile);
+    nibbles_widen(rows, first, n, sizeof(struct iq4_nl_block), offsetof(struct iq4_nl_block, quants), table, false, scales, tile);
 }
 
 static inline void mxfp4_widen(const uint8_t *const *rows, uint32_t first, uint32_t n, const float *scales, float *tile)
 {
     const uint32_t table[4] = MXFP4_TABLE;
 
-    nibbles_widen(rows, first, n, sizeof(struct mxfp4_block), offsetof(struct mxfp4_block, quants), table, scales, tile);
+    nibbles_widen(rows, first, n, sizeof(struct mxfp4_block), offsetof(struct mxfp4_block, quants), table, true, scales, tile);
 }
 
 /* ---- formats of 256 weights a block: a chunk is one ---- */
@@ -349,7 +357,7 @@ static inline void iq4_xs_widen(const uint8_t *const *rows, uint32_t first, uint
 {
     const uint32_t table[4] = IQ4_NL_TABLE;
 
-    nibbles_widen(rows, first, n, 16, offsetof(struct iq4_xs_block, quants), table, scales, tile);
+    nibbles_widen(rows, first, n, 16, offsetof(struct iq4_xs_block, quants), table, false, scales, tile);
 }
 
 /* NULL: the format goes through its own file's functions. */
