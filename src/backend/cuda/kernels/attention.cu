@@ -4,8 +4,9 @@
  *          the positions are what can be shared out.
  *  fused   a block takes a few neighbouring tokens and one KV head, walks the pieces upwards and keeps M, L and O. For prompts: rows of one sequence share every tile of K and V.
  *
- * A block's queries are (token, head) pairs: n_tokens tokens of one sequence times the heads of the group. K and V pass through shared memory as FP32 tiles of 64 positions by 64 elements. Scores: a
- * thread owns a position and every SETS-th query, d ascending. Values: a thread owns a column of V and the same queries, i ascending. */
+ * A block's queries are (token, head) pairs: n_tokens tokens of one sequence times the heads of the group. K and V pass through shared memory in tiles of 64 positions: for fused, 64 elements widened
+ * to FP32; for split, whose few queries would not pay for that, 256 bytes of each row as stored. Scores: a thread owns a position and every SETS-th query, d ascending. Values: a thread owns a column of V
+ * and the same queries, i ascending. */
 #include "backend/cuda/kernels/simt.h"
 #include "backend/cuda/kernels/kv_view.h"
 #include "backend/cuda/kernels/words.h"
@@ -13,10 +14,10 @@
 
 enum {
     PIECE = 64,             /* M40_ATTN_PIECE */
-    TILE_COLS = 64,         /* elements of a head that a tile holds */
+    TILE_COLS = 64,         /* elements of a head that a tile of fused holds */
     TILE_STRIDE = 68,       /* a multiple of 4; keeps lanes on neighbouring rows on different banks */
     MAX_TILES = 4,          /* head_dim <= 256 */
-    MERGE_AHEAD = 64,       /* pieces that merge asks for ahead of their use */
+    MERGE_AHEAD = 32,       /* pieces that merge asks for ahead of their use */
     MERGE_MAX_PIECES = 512, /* of which merge makes the factors at once: two for each thread */
 };
 
@@ -32,7 +33,7 @@ struct attention_block {
     uint32_t first_token, n_tokens;
     uint32_t slot;
     uint32_t n_queries; /* n_tokens * n_heads */
-    uint32_t first_row; /* split: of the first query in ml and o, whose floats 32 bits can count (attention_max_bytes) */
+    uint32_t first_row; /* split: of the first query in ml and o; scratch memory has far fewer than 2^32 floats */
     float *tile;        /* fused: 64 positions by 64 elements, TILE_STRIDE apart */
     uint32_t *words;    /* split: 64 positions by 64 words of the cache, as stored */
     float *q, *s, *m, *l, *a, *b;
@@ -222,7 +223,7 @@ M40_HD struct m40_f32x4 as_floats(struct m40_u32x4 quad)
 #undef ATTN
 #undef MINE
 
-SIMT_KERNEL_RESIDENT(attention_split_1, struct attention_args, THREADS, 5)
+SIMT_KERNEL(attention_split_1, struct attention_args, THREADS)
 {
     SIMT_SHARED(struct shared_1, shared);
     split_piece_1(&args, shared);
@@ -235,7 +236,7 @@ SIMT_KERNEL_RESIDENT(attention_split_1, struct attention_args, THREADS, 5)
 #undef ATTN
 #undef MINE
 
-SIMT_KERNEL_RESIDENT(attention_split_2, struct attention_args, THREADS, 5)
+SIMT_KERNEL(attention_split_2, struct attention_args, THREADS)
 {
     SIMT_SHARED(struct shared_2, shared);
     split_piece_2(&args, shared);
@@ -248,7 +249,7 @@ SIMT_KERNEL_RESIDENT(attention_split_2, struct attention_args, THREADS, 5)
 #undef ATTN
 #undef MINE
 
-SIMT_KERNEL_RESIDENT(attention_split_4, struct attention_args, THREADS, 5)
+SIMT_KERNEL(attention_split_4, struct attention_args, THREADS)
 {
     SIMT_SHARED(struct shared_4, shared);
     split_piece_4(&args, shared);
@@ -261,7 +262,7 @@ SIMT_KERNEL_RESIDENT(attention_split_4, struct attention_args, THREADS, 5)
 #undef ATTN
 #undef MINE
 
-SIMT_KERNEL_RESIDENT(attention_split_8, struct attention_args, THREADS, 5)
+SIMT_KERNEL_RESIDENT(attention_split_8, struct attention_args, THREADS, 4)
 {
     SIMT_SHARED(struct shared_8, shared);
     split_piece_8(&args, shared);
@@ -341,30 +342,47 @@ M40_HD float merge_factors(struct attention_merge_shared *shared, struct m40_f32
     return max;
 }
 
-/* Merges up to MERGE_AHEAD pieces, of which the batch's first is `first`: `left` pieces are left to merge. Where one is used, the one MERGE_AHEAD later is asked for. */
-M40_HD void merge_ahead(const struct attention_merge_shared *shared, uint32_t first, uint32_t left, const float *o, uint32_t head_dim, float *piece,
-                        float *sum, float *out)
+/* This thread's element of MERGE_AHEAD pieces, as far as there are n. */
+M40_HD void load_pieces(const float *o, uint32_t n, uint32_t head_dim, float *piece)
 {
-    const float *next = o + (uint64_t)MERGE_AHEAD * head_dim;
+    M40_UNROLL
+    for (uint32_t j = 0; j < MERGE_AHEAD; j++)
+        if (j < n)
+            piece[j] = o[j * head_dim];
+}
 
+/* Merges the pieces whose factors begin at `first`, up to MERGE_AHEAD of the n that are left. */
+M40_HD void merge_pieces(const struct attention_merge_shared *shared, uint32_t first, uint32_t n, const float *piece, float *sum, float *out)
+{
     M40_UNROLL
     for (uint32_t j = 0; j < MERGE_AHEAD; j += 4) {
         struct m40_f32x4 a = m40_load_f32x4(shared->a + first + j);
         struct m40_f32x4 b = m40_load_f32x4(shared->b + first + j);
         struct m40_f32x4 l = m40_load_f32x4(shared->l + first + j);
 
-        if (j >= left)
+        if (j >= n)
             break;
         M40_UNROLL
         for (uint32_t k = 0; k < 4; k++) {
-            if (j + k < left) {
+            if (j + k < n) {
                 *sum = m40_fmaf(l.v[k], b.v[k], *sum * a.v[k]);
                 *out = m40_fmaf(piece[j + k], b.v[k], *out * a.v[k]);
             }
-            if (MERGE_AHEAD + j + k < left)
-                piece[j + k] = next[(j + k) * head_dim];
         }
     }
+}
+
+/* Asks for the pieces after the next MERGE_AHEAD of the n that are left, and merges those. */
+M40_HD void merge_ahead(const struct attention_merge_shared *shared, uint32_t first, uint32_t n, const float *o, uint32_t head_dim, float *piece,
+                        float *sum, float *out)
+{
+    float next[MERGE_AHEAD] = {0.0f};
+
+    load_pieces(o + (uint64_t)MERGE_AHEAD * head_dim, n - MERGE_AHEAD, head_dim, next);
+    merge_pieces(shared, first, MERGE_AHEAD, piece, sum, out);
+    M40_UNROLL
+    for (uint32_t j = 0; j < MERGE_AHEAD; j++)
+        piece[j] = next[j];
 }
 
 /* Grid (token of the slice, head); a thread owns one element. What does not depend on the token's position is asked for first. */
@@ -380,11 +398,7 @@ SIMT_KERNEL(attention_merge, struct attention_args, 256)
     float max = ml[0], sum = -0.0f, out = -0.0f; /* fmaf(x, 1, -0 * 1) is x */
     float piece[MERGE_AHEAD] = {0.0f};
 
-    M40_UNROLL
-    for (uint32_t j = 0; j < MERGE_AHEAD; j++) {
-        if (j < args.n_pieces)
-            piece[j] = o[j * head_dim];
-    }
+    load_pieces(o, args.n_pieces, head_dim, piece);
     for (uint32_t j0 = 0; j0 < n_pieces; j0 += n_batch) {
         max = merge_factors(shared, pair, max);
         pair = load_ml(ml, j0 + n_batch, n_pieces);
@@ -392,7 +406,9 @@ SIMT_KERNEL(attention_merge, struct attention_args, 256)
             const float *from = o + (uint64_t)(j0 + j) * head_dim;
             uint32_t left = n_pieces - j0 - j;
 
-            if (left >= 2 * MERGE_AHEAD)
+            if (left <= MERGE_AHEAD)
+                merge_pieces(shared, j, left, piece, &sum, &out);
+            else if (left >= 2 * MERGE_AHEAD)
                 merge_ahead(shared, j, 2 * MERGE_AHEAD, from, head_dim, piece, &sum, &out);
             else
                 merge_ahead(shared, j, left, from, head_dim, piece, &sum, &out);
