@@ -256,6 +256,7 @@ typedef struct m40llm_device_options {
     int n_threads;              /* of the CPU backend; 0: one a core */
     m40llm_cpu_level cpu_level; /* highest instruction set that the CPU backend may use */
     m40llm_logger logger;
+    int no_graphs; /* CUDA: issue every kernel of every step by itself; for measuring and debugging */
 } m40llm_device_options;
 #define M40LLM_DEVICE_OPTIONS_INIT {.struct_size = sizeof(m40llm_device_options)}
 

@@ -48,7 +48,7 @@ struct m40_kv_layer {
 /* The rows of a step: which sequence and position each token has. All addresses are the backend's. */
 struct m40_rows {
     uint32_t n_tokens;
-    uint32_t max_pos; /* greatest of pos: sizes launches */
+    uint32_t max_pos; /* no pos is greater: sizes launches */
     m40_addr pos;     /* int32 [n_tokens] */
     m40_addr slot;    /* int32 [n_tokens]: row of the page table */
     m40_addr pages;   /* int32 [n_slots][n_slot_pages]: page of positions 32 i .. 32 i + 31 of the slot's sequence */
@@ -125,6 +125,12 @@ struct m40_gather_rows_args {
     uint32_t n_rows, n_cols;
 };
 
+/* What two steps must have in common to be the same operations with the same arguments; everything else about them is in memory. */
+struct m40_step_key {
+    m40_addr owner; /* memory of whoever issues the step: tells its steps from another's */
+    uint32_t n_tokens, n_logits, max_pos;
+};
+
 struct m40_backend;
 
 /* How operations are named: the table is filled with a baseline and entries are replaced by better variants of the same contract. */
@@ -159,6 +165,12 @@ struct m40_backend_ops {
     m40llm_status (*attention)(struct m40_backend *be, const struct m40_attention_args *args, m40llm_error *err);
     m40llm_status (*silu_mul)(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
     m40llm_status (*gather_rows)(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);
+
+    /* A step that comes again and again costs less when it is recorded and then issued whole. Both NULL: this backend gains nothing by it.
+     * step_begin sets *out_is_issued where the step was known: all of it has been issued. Otherwise the caller issues it, operations only, and then calls step_end, after a failure too
+     * (is_whole false). free() and reserve() forget every step. */
+    m40llm_status (*step_begin)(struct m40_backend *be, const struct m40_step_key *key, bool *out_is_issued, m40llm_error *err);
+    m40llm_status (*step_end)(struct m40_backend *be, bool is_whole, m40llm_error *err);
 };
 
 /* First member of every backend's own struct. */

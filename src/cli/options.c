@@ -62,6 +62,7 @@ static const struct flag flags[] = {
     {"chunk", 0, U32, CMD_COMPUTE | CMD_INFO, AT(chunk), 0, "N", "prompt tokens in one step (default 512)"},
     {"threads", 0, U32, CMD_COMPUTE, AT(threads), 0, "N", "threads of the CPU backend (default: one a core)"},
     {"cpu-level", 0, TEXT, CMD_COMPUTE, AT(cpu_level), 0, "auto|scalar|avx2|avx512", "instructions the CPU backend may use"},
+    {"no-graphs", 0, FLAG, CMD_COMPUTE, AT(no_graphs), 0, NULL, "launch every CUDA kernel by itself, for measuring and debugging"},
     {"help", 'h', FLAG, CMD_ALL, AT(help), 0, NULL, "this text"},
 };
 

@@ -30,6 +30,7 @@ struct cli_settings {
     const char *device;
     uint32_t ctx, chunk, threads;
     const char *kv_type, *cpu_level;
+    bool no_graphs;
     /* input and output */
     const char *prompt, *prompt_file, *output, *tokens;
     bool json, echo;

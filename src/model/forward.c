@@ -5,6 +5,9 @@
 
 #include <string.h>
 
+/* Steps of at most this many tokens come again in the same shape: they are decoding. */
+enum { MAX_RECORDED_TOKENS = 16 };
+
 /* A step in flight. */
 struct step {
     struct m40_forward *f;
@@ -68,6 +71,22 @@ fail:
     return status;
 }
 
+/* For steps that are recorded: a bound that stays the same for a while. Pieces of attention are counted 1 to 8 one by one, then in steps of a quarter of the power of two below. */
+static uint32_t round_up_pos(const struct m40_forward *f, uint32_t max_pos)
+{
+    uint32_t n_pieces = max_pos / M40_ATTN_PIECE + 1, unit = 1, n_ctx = f->limits.n_slot_pages * M40_KV_PAGE;
+
+    while (n_pieces > 8 * unit)
+        unit *= 2;
+    n_pieces = (n_pieces + unit - 1) / unit * unit;
+    return n_pieces * M40_ATTN_PIECE < n_ctx ? n_pieces * M40_ATTN_PIECE - 1 : n_ctx - 1;
+}
+
+static bool is_recorded(const struct step *s)
+{
+    return s->f->backend->ops.step_begin && s->batch->n_tokens <= MAX_RECORDED_TOKENS;
+}
+
 /* The step's integers go up in one piece, as far as the highest slot in use; of each slot only the pages that are read are taken from the caller. */
 static m40llm_status upload_inputs(struct step *s)
 {
@@ -95,7 +114,7 @@ static m40llm_status upload_inputs(struct step *s)
     s->logit_rows = f->inputs + 12 * stride;
     s->rows = (struct m40_rows){
         .n_tokens = b->n_tokens,
-        .max_pos = (uint32_t)max_pos,
+        .max_pos = is_recorded(s) ? round_up_pos(f, (uint32_t)max_pos) : (uint32_t)max_pos,
         .pos = f->inputs + 4 * stride,
         .slot = f->inputs + 8 * stride,
         .pages = f->inputs + 16 * stride,
@@ -179,7 +198,7 @@ fail:
 }
 
 /* Only the rows whose logits are wanted go on to the output matrix. */
-static m40llm_status output(const struct step *s, float *logits)
+static m40llm_status output(const struct step *s)
 {
     m40llm_status status = M40LLM_OK;
     m40llm_error *err = s->err;
@@ -189,11 +208,46 @@ static m40llm_status output(const struct step *s, float *logits)
     uint32_t n = s->batch->n_logits;
 
     if (n == 0)
-        return be->ops.sync(be, err);
+        return M40LLM_OK;
     M40_TRY(be->ops.gather_rows(be, &(struct m40_gather_rows_args){f->x, s->logit_rows, f->normed, n, c->n_embd}, err));
     M40_TRY(rms_norm(s, f->normed, f->model->output_norm, f->normed, n, c->n_embd));
     M40_TRY(matmul(s, &f->model->output, f->normed, 0, 0, f->logits, n));
-    M40_TRY(be->ops.read(be, logits, f->logits, 4 * (uint64_t)n * c->n_vocab, err));
+fail:
+    return status;
+}
+
+static m40llm_status issue(const struct step *s)
+{
+    m40llm_status status = M40LLM_OK;
+    m40llm_error *err = s->err;
+    struct m40_forward *f = s->f;
+    struct m40_backend *be = f->backend;
+
+    M40_TRY(be->ops.embed(be, &(struct m40_embed_args){&f->model->embedding, s->ids, f->x, s->batch->n_tokens}, err));
+    for (uint32_t layer = 0; layer < f->model->config.n_layers; layer++) {
+        M40_TRY(attention_half(s, layer));
+        M40_TRY(feed_forward_half(s, layer));
+    }
+    M40_TRY(output(s));
+fail:
+    return status;
+}
+
+static m40llm_status issue_recorded(const struct step *s)
+{
+    m40llm_status status = M40LLM_OK, issued;
+    m40llm_error *err = s->err;
+    struct m40_backend *be = s->f->backend;
+    struct m40_step_key key = {s->f->inputs, s->batch->n_tokens, s->batch->n_logits, s->rows.max_pos};
+    bool is_issued;
+
+    M40_TRY(be->ops.step_begin(be, &key, &is_issued, err));
+    if (is_issued)
+        return M40LLM_OK;
+    issued = issue(s);
+    status = be->ops.step_end(be, issued == M40LLM_OK, issued == M40LLM_OK ? err : NULL);
+    if (issued != M40LLM_OK)
+        status = issued;
 fail:
     return status;
 }
@@ -203,17 +257,14 @@ m40llm_status m40_forward_step(struct m40_forward *forward, const struct m40_bat
     m40llm_status status = M40LLM_OK;
     struct m40_backend *be = forward->backend;
     struct step s = {.f = forward, .batch = batch, .err = err};
+    uint64_t logits_bytes = 4 * (uint64_t)batch->n_logits * forward->model->config.n_vocab;
 
     M40_TRY(check_rows(forward, batch, err));
     M40_TRY(check_pages(forward, batch, err));
     M40_TRY(check_logit_rows(forward, batch, err));
     M40_TRY(upload_inputs(&s));
-    M40_TRY(be->ops.embed(be, &(struct m40_embed_args){&forward->model->embedding, s.ids, forward->x, batch->n_tokens}, err));
-    for (uint32_t layer = 0; layer < forward->model->config.n_layers; layer++) {
-        M40_TRY(attention_half(&s, layer));
-        M40_TRY(feed_forward_half(&s, layer));
-    }
-    M40_TRY(output(&s, logits));
+    M40_TRY(is_recorded(&s) ? issue_recorded(&s) : issue(&s));
+    M40_TRY(logits_bytes ? be->ops.read(be, logits, forward->logits, logits_bytes, err) : be->ops.sync(be, err));
 fail:
     return status;
 }

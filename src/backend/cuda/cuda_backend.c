@@ -16,6 +16,7 @@ static void close_backend(struct m40_backend *be)
         driver->CtxSetCurrent(c->context);
         if (c->stream)
             driver->StreamSynchronize(c->stream);
+        m40_cuda_forget_steps(c);
         m40_cuda_memory_close(c);
         m40_cuda_unload(c);
         if (c->stream)
@@ -59,6 +60,8 @@ static const struct m40_backend_ops cuda_ops = {
     .attention = m40_cuda_attention,
     .silu_mul = m40_cuda_silu_mul,
     .gather_rows = m40_cuda_gather_rows,
+    .step_begin = m40_cuda_step_begin,
+    .step_end = m40_cuda_step_end,
 };
 
 /* A context, a stream, and what launches need to know of the card. */
@@ -89,6 +92,8 @@ m40llm_status m40_backend_open_cuda(struct m40_backend **out, const m40llm_devic
     M40_FAIL_IF(!c, M40LLM_NO_MEMORY, "CUDA backend");
     be = &c->base;
     c->base.ops = cuda_ops;
+    if (options->no_graphs)
+        c->base.ops.step_begin = NULL;
     c->base.logger = options->logger;
     c->base.is_cuda = true;
     c->modules = m40_calloc(m40_n_kernel_images, sizeof *c->modules);

@@ -14,9 +14,8 @@ enum { M40_CUDA_STAGE_BYTES = 4 << 20 }; /* most that one piece of staged data m
 enum { M40_CUDA_N_STAGES = 4 };          /* pieces of the ring */
 enum { M40_CUDA_READ_BYTES = 1 << 20 };  /* pinned memory that reads pass through */
 enum { M40_CUDA_N_COUNTERS = 8192 };     /* of scratch.counters */
-enum {
-    M40_CUDA_SMALL_TOKENS = 16
-}; /* for so many tokens a matmul can always share K among blocks through scratch.partials; for more where it fits */
+enum { M40_CUDA_N_STEPS = 64 };          /* recorded steps that are kept */
+enum { M40_CUDA_SMALL_TOKENS = 16 };     /* for so many tokens a matmul can always share K among blocks through scratch.partials; for more where it fits */
 
 struct m40_cuda_area {
     m40_addr addr;
@@ -51,6 +50,25 @@ struct m40_cuda_op_kernels {
     CUfunction attention_merge, attention_fused;
 };
 
+/* A step that was seen; exec is NULL until it comes for the second time. */
+struct m40_cuda_step {
+    struct m40_step_key key;
+    CUgraphExec exec;
+    uint64_t last_used;
+};
+
+struct m40_cuda_steps {
+    struct m40_cuda_step items[M40_CUDA_N_STEPS];
+    uint32_t n;
+    uint64_t clock;
+    struct m40_cuda_step *recording; /* the stream is being captured for it; NULL: it is not */
+};
+
+/* What was asked of the driver, for tests and measurements. */
+struct m40_cuda_counters {
+    uint64_t n_launches, n_graph_launches, n_syncs, n_allocs;
+};
+
 struct m40_cuda {
     struct m40_backend base;
     struct m40_cuda_driver *driver;
@@ -74,6 +92,8 @@ struct m40_cuda {
     struct m40_cuda_scratch scratch;
     struct m40_cuda_staging staging;
     uint8_t *read_buffer; /* pinned, M40_CUDA_READ_BYTES */
+    struct m40_cuda_steps steps;
+    struct m40_cuda_counters counters;
 };
 
 static inline struct m40_cuda *m40_cuda_of(struct m40_backend *be)
@@ -130,6 +150,15 @@ m40llm_status m40_cuda_stage_send(struct m40_cuda *c, m40_addr dst, uint64_t n_b
 /* Pinned buffers, made at open. */
 m40llm_status m40_cuda_memory_open(struct m40_cuda *c, m40llm_error *err);
 void m40_cuda_memory_close(struct m40_cuda *c);
+
+/* ---- cuda_graph.c ---- */
+
+/* The operations of the table. */
+m40llm_status m40_cuda_step_begin(struct m40_backend *be, const struct m40_step_key *key, bool *out_is_issued, m40llm_error *err);
+m40llm_status m40_cuda_step_end(struct m40_backend *be, bool is_whole, m40llm_error *err);
+
+/* Every recorded step; for what changes addresses that they use. The stream must be idle. */
+void m40_cuda_forget_steps(struct m40_cuda *c);
 
 /* ---- cuda_scratch.c ---- */
 

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum { STAGE_ALIGN = 256 };
@@ -66,6 +67,7 @@ m40llm_status m40_cuda_alloc(struct m40_backend *be, uint64_t n_bytes, m40_addr 
     }
     M40_TRY(m40_cuda_check(c, result, "allocating memory", err));
     *out = ptr;
+    c->counters.n_allocs++;
 fail:
     return status;
 }
@@ -77,6 +79,7 @@ void m40_cuda_free(struct m40_backend *be, m40_addr addr)
     if (!addr || m40_cuda_enter(c, NULL) != M40LLM_OK)
         return;
     c->driver->StreamSynchronize(c->stream);
+    m40_cuda_forget_steps(c);
     c->driver->MemFree(addr);
 }
 
@@ -99,6 +102,7 @@ m40llm_status m40_cuda_stage(struct m40_cuda *c, uint64_t n_bytes, void **out, m
     m40llm_status status = M40LLM_OK;
     struct m40_cuda_staging *s = &c->staging;
 
+    assert(!c->steps.recording); /* what is staged changes from step to step */
     *out = NULL;
     M40_FAIL_IF(n_bytes > M40_CUDA_STAGE_BYTES, M40LLM_INVALID_ARGUMENT, "%llu bytes in one piece", (unsigned long long)n_bytes);
     M40_TRY(m40_cuda_enter(c, err));
@@ -144,6 +148,7 @@ m40llm_status m40_cuda_sync(struct m40_backend *be, m40llm_error *err)
     struct m40_cuda *c = m40_cuda_of(be);
 
     M40_TRY(m40_cuda_enter(c, err));
+    c->counters.n_syncs++;
     M40_TRY(m40_cuda_check(c, c->driver->StreamSynchronize(c->stream), "waiting for the device", err));
 fail:
     return status;
@@ -159,6 +164,7 @@ m40llm_status m40_cuda_read(struct m40_backend *be, void *dst, m40_addr src, uin
         uint64_t n = n_bytes - done < M40_CUDA_READ_BYTES ? n_bytes - done : M40_CUDA_READ_BYTES;
 
         M40_TRY(m40_cuda_check(c, c->driver->MemcpyDtoHAsync(c->read_buffer, src + done, n, c->stream), "copying from the device", err));
+        c->counters.n_syncs++;
         M40_TRY(m40_cuda_check(c, c->driver->StreamSynchronize(c->stream), "waiting for a copy from the device", err));
         memcpy((uint8_t *)dst + done, c->read_buffer, n);
         done += n;
@@ -183,6 +189,8 @@ m40llm_status m40_cuda_reserve(struct m40_backend *be, const struct m40_workload
     struct m40_cuda *c = m40_cuda_of(be);
     struct m40_cuda_scratch_sizes sizes = m40_cuda_scratch_sizes(workload);
 
+    M40_TRY(m40_cuda_sync(be, err));
+    m40_cuda_forget_steps(c);
     free_scratch(c);
     M40_TRY(alloc_area(c, sizes.block_sums_bytes, &c->scratch.block_sums, err));
     M40_TRY(alloc_area(c, sizes.partials_bytes, &c->scratch.partials, err));

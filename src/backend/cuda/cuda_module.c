@@ -139,6 +139,7 @@ m40llm_status m40_cuda_launch(struct m40_cuda *c, CUfunction function, uint32_t 
     M40_CUDA_TRY(c->driver, c->driver->LaunchKernel(function, gx, gy, gz, threads, 1, 1, 0, c->stream, params, NULL),
                  "%s: launching %s (last kernel: %s)", c->info.spec, function_name(c, function), function_name(c, c->last_launched));
     c->last_launched = function;
+    c->counters.n_launches++;
     return M40LLM_OK;
 fail:
     return status;
