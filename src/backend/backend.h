@@ -37,6 +37,7 @@ enum { M40_ATTN_PIECE = 64 };    /* positions in a piece of attention's softmax 
 enum { M40_MATMUL_CHUNK = 256 }; /* K in a chunk sum */
 enum { M40_MATMUL_GROUP = 8 };   /* chunks in a group sum */
 enum { M40_NORM_LANES = 256 };   /* partial sums of a norm */
+enum { M40_STACK_ROWS = 32 };    /* see matrix_stack */
 
 /* One layer's KV cache: [n_pages][k, v][n_kv_heads][M40_KV_PAGE][head_dim] of type. head_dim is a multiple of 8. */
 struct m40_kv_layer {
@@ -85,36 +86,37 @@ struct m40_matmul_args {
     uint32_t n_tokens;
 };
 
-/* Rotates the first n_rot elements of every head, in place. */
-struct m40_rope_args {
-    m40_addr x;     /* [n_tokens][n_heads][head_dim] */
-    m40_addr pos;   /* int32 [n_tokens] */
-    m40_addr table; /* [n_ctx][n_rot / 2][cos, sin] */
-    uint32_t n_tokens, n_heads, head_dim, n_rot;
-    enum m40_rope_style style;
-};
-
-/* Writes k and v of every row to its place in the cache, rounded to the cache's type. */
-struct m40_kv_append_args {
+/* What lies between the projections and attention: q and k get an rms_norm of each head, where there is one, and are rotated (the first n_rot elements of a head); then k and v of every row are
+ * written to their places in the cache, rounded to its type. q is changed in place; k and v stay as they are. */
+struct m40_rope_append_args {
     const struct m40_kv_layer *kv;
     const struct m40_rows *rows;
-    m40_addr k, v; /* [n_tokens][n_kv_heads][head_dim] */
+    m40_addr q;                   /* [n_tokens] rows q_stride apart: [n_heads][head_dim] */
+    m40_addr k, v;                /* [n_tokens] rows kv_stride apart: [n_kv_heads][head_dim] */
+    uint32_t q_stride, kv_stride; /* floats from one token's row to the next one's */
+    m40_addr q_norm, k_norm;      /* [head_dim] weights, or 0: no norm; head_dim is at most M40_NORM_LANES */
+    float norm_eps;
+    m40_addr table; /* [n_ctx][n_rot / 2][cos, sin] */
+    uint32_t n_heads, n_rot;
+    enum m40_rope_style style;
 };
 
 /* Causal attention of every row over positions 0 .. pos of its own sequence, whose K and V are already in the cache. Head h reads KV head h / (n_heads / n_kv_heads). */
 struct m40_attention_args {
     const struct m40_kv_layer *kv;
     const struct m40_rows *rows;
-    m40_addr q; /* [n_tokens][n_heads][head_dim] */
-    m40_addr y; /* the same shape; may not be q */
+    m40_addr q;        /* [n_tokens] rows q_stride apart: [n_heads][head_dim] */
+    m40_addr y;        /* [n_tokens][n_heads][head_dim]; may not be q */
+    uint32_t q_stride; /* floats, a multiple of 4 */
     uint32_t n_heads;
     float scale;
 };
 
-/* y = silu(gate) * up, n elements; y may be gate or up. */
+/* y = silu(gate) * up. Where stride is n_cols, y may be gate or up. */
 struct m40_silu_mul_args {
-    m40_addr gate, up, y;
-    uint64_t n;
+    m40_addr gate, up; /* [n_rows] rows of n_cols, stride floats apart */
+    m40_addr y;        /* [n_rows][n_cols] */
+    uint32_t n_rows, n_cols, stride;
 };
 
 /* y[i] = x[rows[i]]: rows of n_cols floats. */
@@ -156,12 +158,16 @@ struct m40_backend_ops {
     m40llm_status (*matrix_create)(struct m40_backend *be, const struct m40_format *format, uint64_t n_rows, uint64_t n_cols, const void *rows,
                                    struct m40_matrix *out, m40llm_error *err);
     void (*matrix_destroy)(struct m40_backend *be, struct m40_matrix *matrix); /* zeroes *matrix; a zeroed one is accepted */
+    /* One matrix whose rows are those of the n parts, one part after another: one matmul then does the work of n, to the same bits. The parts have one format and one n_cols; all but the last a multiple
+     * of M40_STACK_ROWS rows. They are destroyed. Needs their memory once more for as long as it runs; on failure nothing has changed. NULL: this backend's matrices stay where they are. */
+    m40llm_status (*matrix_stack)(struct m40_backend *be, struct m40_matrix *const *parts, uint32_t n, struct m40_matrix *out, m40llm_error *err);
+    m40llm_status (*copy)(struct m40_backend *be, m40_addr dst, m40_addr src, uint64_t n_bytes,
+                          m40llm_error *err); /* in order with the operations; no overlap */
 
     m40llm_status (*embed)(struct m40_backend *be, const struct m40_embed_args *args, m40llm_error *err);
     m40llm_status (*rms_norm)(struct m40_backend *be, const struct m40_rms_norm_args *args, m40llm_error *err);
     m40llm_status (*matmul)(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
-    m40llm_status (*rope)(struct m40_backend *be, const struct m40_rope_args *args, m40llm_error *err);
-    m40llm_status (*kv_append)(struct m40_backend *be, const struct m40_kv_append_args *args, m40llm_error *err);
+    m40llm_status (*rope_append)(struct m40_backend *be, const struct m40_rope_append_args *args, m40llm_error *err);
     m40llm_status (*attention)(struct m40_backend *be, const struct m40_attention_args *args, m40llm_error *err);
     m40llm_status (*silu_mul)(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
     m40llm_status (*gather_rows)(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);

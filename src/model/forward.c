@@ -140,15 +140,33 @@ static m40llm_status matmul(const struct step *s, const struct m40_matrix *w, m4
     return s->f->backend->ops.matmul(s->f->backend, &args, s->err);
 }
 
-static m40llm_status rope(const struct step *s, m40_addr x, uint32_t n_heads)
-{
-    const struct m40_model_config *c = &s->f->model->config;
-    struct m40_rope_args args = {x, s->rows.pos, s->f->rope_table, s->rows.n_tokens, n_heads, c->head_dim, c->n_rot, c->rope_style};
-
-    return s->f->backend->ops.rope(s->f->backend, &args, s->err);
-}
-
 /* ---- a layer ---- */
+
+/* q, k and v, and where they are: in rows of their own, or in one row a token. The addresses of args, and its strides, are set. */
+static m40llm_status project(const struct step *s, const struct m40_layer_weights *w, struct m40_rope_append_args *args)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_forward *f = s->f;
+    const struct m40_model_config *c = &f->model->config;
+    uint32_t q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim, n = s->rows.n_tokens;
+
+    args->q = f->q;
+    if (w->qkv.n_rows) {
+        args->k = f->q + 4 * (uint64_t)q_dim;
+        args->v = args->k + 4 * (uint64_t)kv_dim;
+        args->q_stride = args->kv_stride = q_dim + 2 * kv_dim;
+        return matmul(s, &w->qkv, f->normed, w->qkv_bias, 0, f->q, n);
+    }
+    args->k = f->k;
+    args->v = f->v;
+    args->q_stride = q_dim;
+    args->kv_stride = kv_dim;
+    M40_TRY(matmul(s, &w->q, f->normed, w->q_bias, 0, f->q, n));
+    M40_TRY(matmul(s, &w->k, f->normed, w->k_bias, 0, f->k, n));
+    M40_TRY(matmul(s, &w->v, f->normed, w->v_bias, 0, f->v, n));
+fail:
+    return status;
+}
 
 static m40llm_status attention_half(const struct step *s, uint32_t layer)
 {
@@ -158,21 +176,26 @@ static m40llm_status attention_half(const struct step *s, uint32_t layer)
     struct m40_backend *be = f->backend;
     const struct m40_model_config *c = &f->model->config;
     const struct m40_layer_weights *w = &f->model->layers[layer];
-    const struct m40_kv_layer *kv = &f->kv[layer];
+    struct m40_rope_append_args turn = {
+        .kv = &f->kv[layer],
+        .rows = &s->rows,
+        .q_norm = w->q_norm,
+        .k_norm = w->k_norm,
+        .norm_eps = c->norm_eps,
+        .table = f->rope_table,
+        .n_heads = c->n_heads,
+        .n_rot = c->n_rot,
+        .style = c->rope_style,
+    };
+    struct m40_attention_args attention = {
+        .kv = &f->kv[layer], .rows = &s->rows, .q = f->q, .y = f->attn, .n_heads = c->n_heads, .scale = f->attn_scale};
     uint32_t n = s->rows.n_tokens;
 
     M40_TRY(rms_norm(s, f->x, w->attn_norm, f->normed, n, c->n_embd));
-    M40_TRY(matmul(s, &w->q, f->normed, w->q_bias, 0, f->q, n));
-    M40_TRY(matmul(s, &w->k, f->normed, w->k_bias, 0, f->k, n));
-    M40_TRY(matmul(s, &w->v, f->normed, w->v_bias, 0, f->v, n));
-    if (w->q_norm)
-        M40_TRY(rms_norm(s, f->q, w->q_norm, f->q, n * c->n_heads, c->head_dim));
-    if (w->k_norm)
-        M40_TRY(rms_norm(s, f->k, w->k_norm, f->k, n * c->n_kv_heads, c->head_dim));
-    M40_TRY(rope(s, f->q, c->n_heads));
-    M40_TRY(rope(s, f->k, c->n_kv_heads));
-    M40_TRY(be->ops.kv_append(be, &(struct m40_kv_append_args){kv, &s->rows, f->k, f->v}, err));
-    M40_TRY(be->ops.attention(be, &(struct m40_attention_args){kv, &s->rows, f->q, f->attn, c->n_heads, f->attn_scale}, err));
+    M40_TRY(project(s, w, &turn));
+    M40_TRY(be->ops.rope_append(be, &turn, err));
+    attention.q_stride = turn.q_stride;
+    M40_TRY(be->ops.attention(be, &attention, err));
     M40_TRY(matmul(s, &w->attn_out, f->attn, 0, f->x, f->x, n));
 fail:
     return status;
@@ -187,12 +210,19 @@ static m40llm_status feed_forward_half(const struct step *s, uint32_t layer)
     const struct m40_model_config *c = &f->model->config;
     const struct m40_layer_weights *w = &f->model->layers[layer];
     uint32_t n = s->rows.n_tokens;
+    struct m40_silu_mul_args silu = {.gate = f->gate, .up = f->up, .y = f->act, .n_rows = n, .n_cols = c->n_ff, .stride = c->n_ff};
 
     M40_TRY(rms_norm(s, f->x, w->ffn_norm, f->normed, n, c->n_embd));
-    M40_TRY(matmul(s, &w->gate, f->normed, 0, 0, f->gate, n));
-    M40_TRY(matmul(s, &w->up, f->normed, 0, 0, f->up, n));
-    M40_TRY(be->ops.silu_mul(be, &(struct m40_silu_mul_args){f->gate, f->up, f->gate, (uint64_t)n * c->n_ff}, err));
-    M40_TRY(matmul(s, &w->down, f->gate, 0, f->x, f->x, n));
+    if (w->gate_up.n_rows) {
+        M40_TRY(matmul(s, &w->gate_up, f->normed, 0, 0, f->gate, n));
+        silu.up = f->gate + 4 * (uint64_t)c->n_ff;
+        silu.stride = 2 * c->n_ff;
+    } else {
+        M40_TRY(matmul(s, &w->gate, f->normed, 0, 0, f->gate, n));
+        M40_TRY(matmul(s, &w->up, f->normed, 0, 0, f->up, n));
+    }
+    M40_TRY(be->ops.silu_mul(be, &silu, err));
+    M40_TRY(matmul(s, &w->down, f->act, 0, f->x, f->x, n));
 fail:
     return status;
 }

@@ -17,10 +17,12 @@ struct m40_forward {
 
     m40_addr x;        /* [n_tokens][n_embd]: the residual stream */
     m40_addr normed;   /* [n_tokens][n_embd]; at the end of a step the rows whose logits are wanted */
-    m40_addr work;     /* q, k, v, attn in the first half of a layer; gate, up in the second */
-    m40_addr q, attn;  /* [n_tokens][n_heads][head_dim] */
+    m40_addr work;     /* q, k, v, attn in the first half of a layer; gate, up, act in the second */
+    m40_addr q;        /* [n_tokens][n_heads][head_dim]; or with k and v in one row: [n_tokens][q, k, v] */
     m40_addr k, v;     /* [n_tokens][n_kv_heads][head_dim] */
-    m40_addr gate, up; /* [n_tokens][n_ff] */
+    m40_addr attn;     /* [n_tokens][n_heads][head_dim] */
+    m40_addr gate, up; /* [n_tokens][n_ff]; or gate with up in one row: [n_tokens][gate, up] */
+    m40_addr act;      /* [n_tokens][n_ff] */
     m40_addr logits;   /* [n_logits][n_vocab] */
 
     /* A step's integers, on the host as they are on the device: ids, pos, slot, logit rows ([n_tokens] each), then pages [n_slots][n_slot_pages]. One upload a step. */

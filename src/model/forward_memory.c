@@ -36,8 +36,8 @@ void m40_forward_sizes(struct m40_forward_sizes *out, const struct m40_model_con
 {
     uint64_t q_bytes = 4 * (uint64_t)config->n_heads * config->head_dim, kv_bytes = 4 * (uint64_t)config->n_kv_heads * config->head_dim;
     uint64_t page_bytes = 2 * M40_KV_PAGE * (uint64_t)config->n_kv_heads * config->head_dim * m40_kv_element_bytes(limits->kv_type);
-    uint64_t attention_bytes = 2 * (q_bytes + kv_bytes), ff_bytes = 8 * (uint64_t)config->n_ff;
-    uint32_t q_dim = config->n_heads * config->head_dim;
+    uint64_t attention_bytes = 2 * (q_bytes + kv_bytes), ff_bytes = 12 * (uint64_t)config->n_ff;
+    uint32_t q_dim = config->n_heads * config->head_dim, qkv_dim = q_dim + 2 * config->n_kv_heads * config->head_dim;
 
     out->kv_layer = times(limits->n_pages, page_bytes);
     out->kv_pool = times(out->kv_layer, config->n_layers);
@@ -49,7 +49,7 @@ void m40_forward_sizes(struct m40_forward_sizes *out, const struct m40_model_con
     out->workload = (struct m40_workload){
         .n_tokens = limits->n_tokens,
         .n_cols = max_u32(max_u32(config->n_embd, config->n_ff), q_dim),
-        .n_rows = max_u32(max_u32(config->n_vocab, config->n_ff), max_u32(config->n_embd, q_dim)),
+        .n_rows = max_u32(max_u32(config->n_vocab, 2 * config->n_ff), max_u32(config->n_embd, qkv_dim)),
         .n_heads = config->n_heads,
         .head_dim = config->head_dim,
         .n_ctx = limits->n_slot_pages * M40_KV_PAGE,
@@ -138,14 +138,15 @@ static void place_work(struct m40_forward *f)
 {
     const struct m40_model_config *c = &f->model->config;
     uint64_t q_bytes = 4 * (uint64_t)f->limits.n_tokens * c->n_heads * c->head_dim,
-             kv_bytes = 4 * (uint64_t)f->limits.n_tokens * c->n_kv_heads * c->head_dim;
+             kv_bytes = 4 * (uint64_t)f->limits.n_tokens * c->n_kv_heads * c->head_dim, ff_bytes = 4 * (uint64_t)f->limits.n_tokens * c->n_ff;
 
     f->q = f->work;
-    f->attn = f->q + q_bytes;
-    f->k = f->attn + q_bytes;
+    f->k = f->q + q_bytes;
     f->v = f->k + kv_bytes;
+    f->attn = f->v + kv_bytes;
     f->gate = f->work;
-    f->up = f->gate + 4 * (uint64_t)f->limits.n_tokens * c->n_ff;
+    f->up = f->gate + ff_bytes;
+    f->act = f->up + ff_bytes;
 }
 
 static m40llm_status make_buffers(struct m40_forward *f, const struct m40_forward_sizes *sizes, m40llm_error *err)

@@ -30,11 +30,14 @@ m40llm_status m40_model_config_read(struct m40_model_config *out, const struct m
 
 struct m40_layer_weights {
     m40_addr attn_norm, ffn_norm;    /* [n_embd] */
-    struct m40_matrix q, k, v;       /* [n_heads * head_dim][n_embd], [n_kv_heads * head_dim][n_embd] */
+    struct m40_matrix qkv;           /* q, k and v as one where the backend stacks them and they are of one type; zeroed otherwise */
+    m40_addr qkv_bias;               /* theirs as one */
+    struct m40_matrix q, k, v;       /* [n_heads * head_dim][n_embd], [n_kv_heads * head_dim][n_embd]; zeroed where qkv is there */
     m40_addr q_bias, k_bias, v_bias; /* 0: none */
     m40_addr q_norm, k_norm;         /* [head_dim]; 0: none */
     struct m40_matrix attn_out;      /* [n_embd][n_heads * head_dim] */
-    struct m40_matrix gate, up;      /* [n_ff][n_embd] */
+    struct m40_matrix gate_up;       /* gate and up as one, as qkv */
+    struct m40_matrix gate, up;      /* [n_ff][n_embd]; zeroed where gate_up is there */
     struct m40_matrix down;          /* [n_embd][n_ff] */
 };
 

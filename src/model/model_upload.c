@@ -80,11 +80,16 @@ static m40llm_status upload_all(struct m40_model *model, const struct m40_weight
         if (list->items[i].slot->kind == M40_SLOT_VECTOR && list->items[i].tensor->n_elements > longest)
             longest = list->items[i].tensor->n_elements;
     u.staging = m40_calloc(longest, sizeof *u.staging);
-    model->vectors = m40_calloc(list->n, sizeof *model->vectors);
+    model->vectors = m40_calloc(list->n + model->config.n_layers, sizeof *model->vectors);
     model->layers = m40_calloc(model->config.n_layers, sizeof *model->layers);
     M40_FAIL_IF(!u.staging || !model->vectors || !model->layers, M40LLM_NO_MEMORY, "no memory for the list of layers");
-    for (size_t i = 0; i < list->n; i++)
+    for (size_t i = 0; i < list->n; i++) {
+        int32_t layer = list->items[i].layer;
+
         M40_TRY(upload_one(&u, &list->items[i], err));
+        if (layer >= 0 && (i + 1 == list->n || list->items[i + 1].layer != layer))
+            M40_TRY(m40_model_stack_layer(model, &model->layers[layer], err));
+    }
     if (model->config.is_tied) {
         model->output = model->embedding;
         model->output.size_bytes = 0;
@@ -134,7 +139,7 @@ void m40_model_close(struct m40_model **model)
         be->ops.free(be, m->vectors[i]);
     for (uint32_t i = 0; m->layers && i < m->config.n_layers; i++) {
         struct m40_layer_weights *l = &m->layers[i];
-        struct m40_matrix *matrices[] = {&l->q, &l->k, &l->v, &l->attn_out, &l->gate, &l->up, &l->down};
+        struct m40_matrix *matrices[] = {&l->qkv, &l->q, &l->k, &l->v, &l->attn_out, &l->gate_up, &l->gate, &l->up, &l->down};
 
         for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++)
             be->ops.matrix_destroy(be, matrices[j]);

@@ -1,7 +1,8 @@
-/* kv_append and attention: ragged batches of sequences whose pages are shuffled over the pool. */
+/* rope_append and attention: ragged batches of sequences whose pages are shuffled over the pool. */
 #include "parity/parity.h"
 
 #include "parity/ref64.h"
+#include "parity/tolerances.h"
 
 #include "base/half.h"
 
@@ -159,25 +160,38 @@ static void describe(const struct batch *b, struct parity_case *c, const char *w
 
 /* ---- attention ---- */
 
+/* Rows of q lie further apart than they are long, as where k and v follow in the same row. */
+enum { Q_GAP = 8 };
+
 static m40llm_status issue_attention(struct m40_backend *be, const m40_addr *at, const void *data, m40llm_error *err)
 {
     const struct batch *b = data;
     struct m40_kv_layer layer = layer_at(b, at[CACHE]);
     struct m40_rows rows = rows_at(b, at);
-    struct m40_attention_args args = {.kv = &layer, .rows = &rows, .q = at[Q], .y = at[OUT], .n_heads = b->heads.n_heads, .scale = b->scale};
+    struct m40_attention_args args = {.kv = &layer,
+                                      .rows = &rows,
+                                      .q = at[Q],
+                                      .y = at[OUT],
+                                      .q_stride = b->heads.n_heads * b->heads.head_dim + Q_GAP,
+                                      .n_heads = b->heads.n_heads,
+                                      .scale = b->scale};
 
     return be->ops.attention(be, &args, err);
 }
 
 static void run_attention(struct parity *p, struct parity_case *c, const struct batch *b, const float *q, const char *what)
 {
-    size_t n_bytes = (size_t)b->n_rows * b->heads.n_heads * b->heads.head_dim * sizeof *q;
+    size_t n_row = (size_t)b->heads.n_heads * b->heads.head_dim, stride = n_row + Q_GAP;
+    float *spread = parity_alloc(c, b->n_rows * stride * sizeof *spread);
 
+    memset(spread, 0xff, b->n_rows * stride * sizeof *spread);
+    for (uint32_t r = 0; r < b->n_rows; r++)
+        memcpy(spread + r * stride, q + r * n_row, n_row * sizeof *q);
     describe(b, c, what);
     c->issue = issue_attention;
     c->args = b;
-    parity_in(c, q, n_bytes);
-    parity_out(c, n_bytes);
+    parity_in(c, spread, b->n_rows * stride * sizeof *spread);
+    parity_out(c, b->n_rows * n_row * sizeof *q);
     parity_run(p, c);
 }
 
@@ -316,79 +330,224 @@ void parity_attention_alone(struct parity *p, uint32_t kv_type)
     }
 }
 
-/* ---- kv_append ---- */
+/* ---- rope_append ---- */
 
-enum { K_IN = Q, V_IN = OUT };
+enum { TABLE = OUT, Q_NORM, K_NORM, K_IN, V_IN };
 
-static m40llm_status issue_kv_append(struct m40_backend *be, const m40_addr *at, const void *data, m40llm_error *err)
+struct turn_case {
+    struct batch b;
+    enum m40_rope_style style;
+    uint32_t n_rot, q_stride, kv_stride;
+    bool has_norm, is_one_row; /* q, k and v side by side, all in the buffer Q */
+    float eps;
+    float *q, *k, *v, *table, *q_norm, *k_norm; /* q, k, v: first rows */
+};
+
+static uint32_t q_dim(const struct turn_case *t)
 {
-    const struct batch *b = data;
-    struct m40_kv_layer layer = layer_at(b, at[CACHE]);
-    struct m40_rows rows = rows_at(b, at);
-    struct m40_kv_append_args args = {.kv = &layer, .rows = &rows, .k = at[K_IN], .v = at[V_IN]};
+    return t->b.heads.n_heads * t->b.heads.head_dim;
+}
 
-    return be->ops.kv_append(be, &args, err);
+static uint32_t kv_dim(const struct turn_case *t)
+{
+    return t->b.heads.n_kv_heads * t->b.heads.head_dim;
+}
+
+static m40llm_status issue_rope_append(struct m40_backend *be, const m40_addr *at, const void *data, m40llm_error *err)
+{
+    const struct turn_case *t = data;
+    struct m40_kv_layer layer = layer_at(&t->b, at[CACHE]);
+    struct m40_rows rows = rows_at(&t->b, at);
+    struct m40_rope_append_args args = {
+        .kv = &layer,
+        .rows = &rows,
+        .q = at[Q],
+        .k = t->is_one_row ? at[Q] + q_dim(t) * sizeof(float) : at[K_IN],
+        .v = t->is_one_row ? at[Q] + (q_dim(t) + kv_dim(t)) * sizeof(float) : at[V_IN],
+        .q_stride = t->q_stride,
+        .kv_stride = t->kv_stride,
+        .q_norm = t->has_norm ? at[Q_NORM] : 0,
+        .k_norm = t->has_norm ? at[K_NORM] : 0,
+        .norm_eps = t->eps,
+        .table = at[TABLE],
+        .n_heads = t->b.heads.n_heads,
+        .n_rot = t->n_rot,
+        .style = t->style,
+    };
+
+    return be->ops.rope_append(be, &args, err);
+}
+
+/* One head of q or k: norm, where there is one, and rotation of what binary32 may have made of it. bound is 0 where nothing is computed. */
+static void expect_head(const struct turn_case *t, const float *x, const float *weight, int32_t pos, double *y, double *bound)
+{
+    const float *cos_sin = t->table + (size_t)pos * t->n_rot;
+    uint32_t head_dim = t->b.heads.head_dim, half = t->n_rot / 2;
+    double normed[256], error[256] = {0};
+    float in[256];
+
+    memcpy(in, x, head_dim * sizeof *in);
+    if (t->has_norm) {
+        ref64_rms_norm(x, weight, 1, head_dim, t->eps, normed, error);
+        for (uint32_t d = 0; d < head_dim; d++) {
+            in[d] = (float)normed[d];
+            error[d] += U * fabs(normed[d]) + TINY;
+        }
+    }
+    ref64_rope(in, cos_sin, 1, head_dim, t->n_rot, t->style, y, bound);
+    for (uint32_t d = 0; d < head_dim; d++) {
+        uint32_t i = t->style == M40_ROPE_NORM ? d / 2 : d % (half ? half : 1);
+        uint32_t a = t->style == M40_ROPE_NORM ? 2 * i : i, b = t->style == M40_ROPE_NORM ? a + 1 : i + half;
+
+        if (d >= t->n_rot)
+            bound[d] += error[d];
+        else if (d == a)
+            bound[d] += fabs((double)cos_sin[2 * i]) * error[a] + fabs((double)cos_sin[2 * i + 1]) * error[b];
+        else
+            bound[d] += fabs((double)cos_sin[2 * i + 1]) * error[a] + fabs((double)cos_sin[2 * i]) * error[b];
+    }
+}
+
+/* What the cache's type makes of a value: exactly, where it is known exactly; else the bound grows by half a unit of the last place. */
+static void expect_stored(const struct batch *b, size_t index, double value, double error, double *expected, double *bound)
+{
+    bool is_f16 = b->type == M40LLM_KV_F16;
+
+    expected[index] = is_f16 && error == 0 ? ref64_round_to_f16(value) : value;
+    bound[index] = error;
+    if (is_f16 && error > 0)
+        bound[index] += 0x1p-11 * (fabs(value) + error) + 0x1p-25;
 }
 
 /* The cache as it was, with the batch's rows in it. */
-static void expect_cache(const struct batch *b, const float *k, const float *v, double *expected, double *bound)
+static void expect_cache(const struct turn_case *t, double *expected, double *bound)
 {
-    size_t n = b->cache_bytes / element_bytes(b), row = (size_t)b->heads.n_kv_heads * b->heads.head_dim;
+    const struct batch *b = &t->b;
+    uint32_t head_dim = b->heads.head_dim;
+    size_t n = b->cache_bytes / element_bytes(b);
 
     for (size_t i = 0; i < n; i++) {
         expected[i] = b->type == M40LLM_KV_F16 ? m40_f16_to_f32(((uint16_t *)b->cache)[i]) : ((float *)b->cache)[i];
         bound[i] = 0;
     }
     for (uint32_t r = 0; r < b->n_rows; r++) {
-        for (size_t i = 0; i < row; i++) {
-            uint32_t head = (uint32_t)(i / b->heads.head_dim), d = (uint32_t)(i % b->heads.head_dim);
+        for (uint32_t head = 0; head < b->heads.n_kv_heads; head++) {
+            double k[256], error[256];
+            const float *v = t->v + (size_t)r * t->kv_stride + head * head_dim;
 
-            for (unsigned part = 0; part < 2; part++) {
-                double value = (part ? v : k)[r * row + i];
-
-                expected[cache_index(b, (uint32_t)b->slot[r], (uint32_t)b->pos[r], part, head, d)] =
-                    b->type == M40LLM_KV_F16 ? ref64_round_to_f16(value) : value;
+            expect_head(t, t->k + (size_t)r * t->kv_stride + head * head_dim, t->k_norm, b->pos[r], k, error);
+            for (uint32_t d = 0; d < head_dim; d++) {
+                expect_stored(b, cache_index(b, (uint32_t)b->slot[r], (uint32_t)b->pos[r], 0, head, d), k[d], error[d], expected, bound);
+                expect_stored(b, cache_index(b, (uint32_t)b->slot[r], (uint32_t)b->pos[r], 1, head, d), (double)v[d], 0, expected, bound);
             }
         }
     }
 }
 
-/* Values that round up and down, to ties, to subnormals, to zero and to infinity in FP16. */
-static float *make_kv(struct parity *p, struct parity_case *c, size_t n, enum parity_input input)
+/* The buffer Q: its rows of q turned, and k and v, where they are in it, as they were. */
+static void expect_q(const struct turn_case *t, double *expected, double *bound)
+{
+    uint32_t head_dim = t->b.heads.head_dim;
+
+    for (uint32_t r = 0; r < t->b.n_rows; r++) {
+        size_t row = (size_t)r * t->q_stride;
+
+        for (uint32_t i = 0; i < t->q_stride; i++) {
+            expected[row + i] = (double)t->q[row + i];
+            bound[row + i] = 0;
+        }
+        for (uint32_t head = 0; head < t->b.heads.n_heads; head++)
+            expect_head(t, t->q + row + head * head_dim, t->q_norm, t->b.pos[r], expected + row + head * head_dim, bound + row + head * head_dim);
+    }
+}
+
+/* In V, and in K where it is stored as it is: values that round up and down, to ties, to subnormals, to zero and to infinity in FP16. */
+static void put_special_values(const struct turn_case *t, float *x)
 {
     static const float special[] = {65504.0f, 65519.0f, 65520.0f,   -1e30f,      0x1.002p0f,   0x1.006p0f,
                                     0x1p-24f, 0x1p-25f, 0x1.8p-25f, -0x1.5p-16f, 0x1.ffep-15f, -0.0f};
-    float *x = parity_floats(p, c, n, input);
 
-    for (size_t i = 0; i < n; i += 5)
-        x[i] = special[i / 5 % (sizeof special / sizeof *special)];
-    return x;
+    for (uint32_t r = 0; r < t->b.n_rows; r++)
+        for (uint32_t i = r % 5; i < kv_dim(t); i += 5)
+            x[(size_t)r * t->kv_stride + i] = special[(r + i / 5) % (sizeof special / sizeof *special)];
 }
 
-void parity_kv_append(struct parity *p, uint32_t kv_type)
+static void make_inputs(struct parity *p, struct parity_case *c, struct turn_case *t, enum parity_input input)
 {
-    for (unsigned number = 0; number < N_HEAD_SHAPES; number += p->is_thin ? 3 : 1) {
-        struct batch b = new_batch(number, kv_type);
-        struct parity_case c = {.issue = issue_kv_append, .args = &b};
-        size_t n_row = (size_t)b.heads.n_kv_heads * b.heads.head_dim, n_cache;
-        float *k, *v;
-        double *expected, *bound;
+    uint32_t n_table = (t->b.max_pos + 1) * t->n_rot;
+    size_t n_rows = t->b.n_rows;
 
-        make_prefill_batch(p, &b, number % 2);
-        make_cache(p, &c, &b, PARITY_RANDOM);
-        k = make_kv(p, &c, b.n_rows * n_row, parity_input(number));
-        v = make_kv(p, &c, b.n_rows * n_row, parity_input(number + 1));
-        describe(&b, &c, "kv_append");
-        c.buffers[CACHE].use = PARITY_IN_OUT;
-        c.buffers[CACHE].element = b.type == M40LLM_KV_F16 ? PARITY_F16 : PARITY_F32;
-        parity_in(&c, k, b.n_rows * n_row * sizeof *k);
-        parity_in(&c, v, b.n_rows * n_row * sizeof *v);
-        parity_run(p, &c);
-        n_cache = b.cache_bytes / element_bytes(&b);
-        expected = parity_alloc(&c, n_cache * sizeof *expected);
-        bound = parity_alloc(&c, n_cache * sizeof *bound);
-        expect_cache(&b, k, v, expected, bound);
-        parity_check_doubles(p, &c, CACHE, expected, bound);
-        parity_case_free(&c);
+    t->q_stride = t->is_one_row ? q_dim(t) + 2 * kv_dim(t) : q_dim(t);
+    t->kv_stride = t->is_one_row ? t->q_stride : kv_dim(t);
+    t->q = parity_floats(p, c, n_rows * t->q_stride, input);
+    for (size_t i = 0; input == PARITY_POWERS && i < n_rows * t->q_stride; i++)
+        t->q[i] *= 0x1p-8f; /* FP16 has powers up to 2^15 */
+    t->k = t->is_one_row ? t->q + q_dim(t) : parity_floats(p, c, n_rows * kv_dim(t), input == PARITY_POWERS ? PARITY_RANDOM : input);
+    t->v = t->is_one_row ? t->k + kv_dim(t) : parity_floats(p, c, n_rows * kv_dim(t), input);
+    put_special_values(t, t->v);
+    if (t->n_rot == 0 && !t->has_norm)
+        put_special_values(t, t->k);
+    t->q_norm = parity_floats(p, c, t->b.heads.head_dim, PARITY_RANDOM);
+    t->k_norm = parity_floats(p, c, t->b.heads.head_dim, PARITY_RANDOM);
+    t->table = parity_alloc(c, (n_table + 1) * sizeof *t->table);
+    for (uint32_t i = 0; i < n_table / 2; i++) {
+        t->table[2 * i] = (float)cos(i * 0.7);
+        t->table[2 * i + 1] = (float)sin(i * 0.7);
     }
+    parity_in(c, t->q, n_rows * t->q_stride * sizeof *t->q);
+    c->buffers[Q].use = PARITY_IN_OUT;
+    parity_in(c, t->table, (n_table + 1) * sizeof *t->table);
+    parity_in(c, t->q_norm, t->b.heads.head_dim * sizeof *t->q_norm);
+    parity_in(c, t->k_norm, t->b.heads.head_dim * sizeof *t->k_norm);
+    if (!t->is_one_row) {
+        parity_in(c, t->k, n_rows * kv_dim(t) * sizeof *t->k);
+        parity_in(c, t->v, n_rows * kv_dim(t) * sizeof *t->v);
+    }
+}
+
+static void check_rope_append(struct parity *p, unsigned number, uint32_t kv_type, enum m40_rope_style style)
+{
+    struct turn_case t = {.b = new_batch(number % N_HEAD_SHAPES, kv_type), .style = style, .has_norm = number % 3 == 1, .is_one_row = number / 2 % 2};
+    struct parity_case c = {.issue = issue_rope_append, .args = &t};
+    const uint32_t head_dim = t.b.heads.head_dim, rots[] = {0, head_dim, head_dim / 2, head_dim - 2, head_dim};
+    char what[64];
+    double *expected, *bound;
+    size_t n_cache, n_q;
+
+    t.n_rot = rots[number % 5];
+    t.eps = number % 2 ? 1e-5f : 1e-6f;
+    make_prefill_batch(p, &t.b, number % 2);
+    make_cache(p, &c, &t.b, PARITY_RANDOM);
+    snprintf(what, sizeof what, "rope_append %s%s%s, %u rotated,", style == M40_ROPE_NORM ? "norm" : "neox", t.has_norm ? ", normed" : "",
+             t.is_one_row ? ", in one row" : "", t.n_rot);
+    describe(&t.b, &c, what);
+    c.buffers[CACHE].use = PARITY_IN_OUT;
+    c.buffers[CACHE].element = t.b.type == M40LLM_KV_F16 ? PARITY_F16 : PARITY_F32;
+    make_inputs(p, &c, &t, parity_input(number));
+    parity_run(p, &c);
+    n_cache = t.b.cache_bytes / element_bytes(&t.b);
+    n_q = (size_t)t.b.n_rows * t.q_stride;
+    expected = parity_alloc(&c, (n_cache > n_q ? n_cache : n_q) * sizeof *expected);
+    bound = parity_alloc(&c, (n_cache > n_q ? n_cache : n_q) * sizeof *bound);
+    expect_cache(&t, expected, bound);
+    parity_check_doubles(p, &c, CACHE, expected, bound);
+    expect_q(&t, expected, bound);
+    parity_check_doubles(p, &c, Q, expected, bound);
+    parity_case_free(&c);
+}
+
+static void check_rope_appends(struct parity *p, uint32_t kv_type, enum m40_rope_style style)
+{
+    for (unsigned number = 0; number < 3 * N_HEAD_SHAPES; number += p->is_thin ? 5 : 1)
+        check_rope_append(p, number + (style == M40_ROPE_NEOX), kv_type, style);
+}
+
+void parity_rope_append_norm(struct parity *p, uint32_t kv_type)
+{
+    check_rope_appends(p, kv_type, M40_ROPE_NORM);
+}
+
+void parity_rope_append_neox(struct parity *p, uint32_t kv_type)
+{
+    check_rope_appends(p, kv_type, M40_ROPE_NEOX);
 }

@@ -1,4 +1,4 @@
-/* rms_norm, rope, silu_mul, gather_rows, and what happens beyond the reserved workload. */
+/* rms_norm, silu_mul, gather_rows, and what happens beyond the reserved workload. */
 #include "parity/parity.h"
 
 #include "parity/random_weights.h"
@@ -60,127 +60,92 @@ void parity_rms_norm(struct parity *p, uint32_t unused)
                     parity_input(number));
 }
 
-/* ---- rope ---- */
-
-enum { ROPE_POSITIONS = 50 };
-
-struct rope_case {
-    uint32_t n_tokens, n_heads, head_dim, n_rot;
-    enum m40_rope_style style;
-};
-
-static m40llm_status issue_rope(struct m40_backend *be, const m40_addr *at, const void *data, m40llm_error *err)
-{
-    const struct rope_case *r = data;
-    struct m40_rope_args args = {.x = at[0],
-                                 .pos = at[1],
-                                 .table = at[2],
-                                 .n_tokens = r->n_tokens,
-                                 .n_heads = r->n_heads,
-                                 .head_dim = r->head_dim,
-                                 .n_rot = r->n_rot,
-                                 .style = r->style};
-
-    return be->ops.rope(be, &args, err);
-}
-
-static void check_rope(struct parity *p, struct rope_case r, enum parity_input input)
-{
-    struct parity_case c = {
-        .need = {.n_tokens = r.n_tokens, .n_heads = r.n_heads, .head_dim = r.head_dim, .n_ctx = ROPE_POSITIONS}, .issue = issue_rope, .args = &r};
-    size_t row_elems = (size_t)r.n_heads * r.head_dim, n_elems = r.n_tokens * row_elems;
-    const float *x = parity_floats(p, &c, n_elems, input);
-    float *table = parity_alloc(&c, ROPE_POSITIONS * r.n_rot * sizeof *table);
-    int32_t *pos = parity_alloc(&c, r.n_tokens * sizeof *pos);
-    double *expected = parity_alloc(&c, n_elems * sizeof *expected), *bound = parity_alloc(&c, n_elems * sizeof *bound);
-
-    snprintf(c.name, sizeof c.name, "rope %s %u tokens, %u heads of %u, %u rotated, input %d", r.style == M40_ROPE_NORM ? "norm" : "neox", r.n_tokens,
-             r.n_heads, r.head_dim, r.n_rot, (int)input);
-    for (uint32_t i = 0; i < ROPE_POSITIONS * r.n_rot / 2; i++) {
-        table[2 * i] = (float)cos(i * 0.7);
-        table[2 * i + 1] = (float)sin(i * 0.7);
-    }
-    for (uint32_t t = 0; t < r.n_tokens; t++)
-        pos[t] = (int32_t)parity_below(p, ROPE_POSITIONS);
-    parity_in(&c, x, n_elems * sizeof *x);
-    c.buffers[0].use = PARITY_IN_OUT;
-    parity_in(&c, pos, r.n_tokens * sizeof *pos);
-    parity_in(&c, table, ROPE_POSITIONS * r.n_rot * sizeof *table);
-    parity_run(p, &c);
-    for (uint32_t t = 0; t < r.n_tokens; t++)
-        ref64_rope(x + t * row_elems, table + (size_t)pos[t] * r.n_rot, r.n_heads, r.head_dim, r.n_rot, r.style, expected + t * row_elems,
-                   bound + t * row_elems);
-    parity_check_doubles(p, &c, 0, expected, bound);
-    parity_case_free(&c);
-}
-
-void parity_rope(struct parity *p, uint32_t style)
-{
-    static const uint32_t head_dims[] = {32, 64, 80, 96, 128, 256}, rots[] = {32, 64, 20, 94, 64, 256}, heads[] = {1, 3, 7, 8, 32, 2},
-                          tokens[] = {1, 2, 9, 33};
-
-    for (unsigned i = 0; i < 24; i += p->is_thin ? 5 : 1)
-        check_rope(p,
-                   (struct rope_case){.n_tokens = tokens[i % 4],
-                                      .n_heads = heads[i % 6],
-                                      .head_dim = head_dims[i % 6],
-                                      .n_rot = i % 12 < 6 ? head_dims[i % 6] : rots[i % 6],
-                                      .style = (enum m40_rope_style)style},
-                   parity_input(i));
-}
-
 /* ---- silu_mul ---- */
 
+enum silu_layout {
+    SILU_APART,
+    SILU_Y_IS_GATE,
+    SILU_Y_IS_UP,
+    SILU_ONE_ROW, /* gate and up side by side */
+    SILU_N_LAYOUTS,
+};
+
 struct silu_case {
-    uint64_t n;
-    unsigned in_place; /* 0: no; 1: y is the gate; 2: y is up */
+    uint32_t n_rows, n_cols;
+    enum silu_layout layout;
 };
 
 static m40llm_status issue_silu(struct m40_backend *be, const m40_addr *at, const void *data, m40llm_error *err)
 {
     const struct silu_case *s = data;
-    struct m40_silu_mul_args args = {.gate = s->in_place == 1 ? at[2] : at[0], .up = s->in_place == 2 ? at[2] : at[1], .y = at[2], .n = s->n};
+    struct m40_silu_mul_args args = {.gate = at[0], .up = at[1], .y = at[2], .n_rows = s->n_rows, .n_cols = s->n_cols, .stride = s->n_cols};
 
+    if (s->layout == SILU_ONE_ROW) {
+        args.up = at[0] + s->n_cols * sizeof(float);
+        args.stride = 2 * s->n_cols;
+    }
+    if (s->layout == SILU_Y_IS_GATE)
+        args.gate = at[2];
+    if (s->layout == SILU_Y_IS_UP)
+        args.up = at[2];
     return be->ops.silu_mul(be, &args, err);
+}
+
+/* Buffers 0 and 1: gate and up, or both in the rows of buffer 0. */
+static void add_silu_inputs(struct parity_case *c, const struct silu_case *s, const float *gate, const float *up)
+{
+    size_t n = (size_t)s->n_rows * s->n_cols, row_bytes = s->n_cols * sizeof *gate;
+    float *both;
+
+    if (s->layout != SILU_ONE_ROW) {
+        parity_in(c, gate, n * sizeof *gate);
+        parity_in(c, up, n * sizeof *up);
+        return;
+    }
+    both = parity_alloc(c, 2 * n * sizeof *both);
+    for (uint32_t r = 0; r < s->n_rows; r++) {
+        memcpy(both + (size_t)2 * r * s->n_cols, gate + (size_t)r * s->n_cols, row_bytes);
+        memcpy(both + (size_t)(2 * r + 1) * s->n_cols, up + (size_t)r * s->n_cols, row_bytes);
+    }
+    parity_in(c, both, 2 * n * sizeof *both);
+    parity_in(c, up, row_bytes);
 }
 
 static void check_silu(struct parity *p, struct silu_case s, enum parity_input input)
 {
     static const float extremes[] = {0.0f,  -0.0f,  88.0f, -88.0f, 88.72f, -88.72f, -88.73f,  -104.0f,  -104.1f,
                                      1e30f, -1e30f, 1.0f,  -1.0f,  1e-40f, -1e-40f, INFINITY, -INFINITY};
+    static const char *const names[] = {"apart", "the gate", "up", "apart, gate and up in one row"};
     struct parity_case c = {.issue = issue_silu, .args = &s};
-    float *gate = parity_floats(p, &c, s.n, input), *up = parity_floats(p, &c, s.n, input);
-    double *expected = parity_alloc(&c, s.n * sizeof *expected), *bound = parity_alloc(&c, s.n * sizeof *bound);
+    size_t n = (size_t)s.n_rows * s.n_cols;
+    float *gate = parity_floats(p, &c, n, input), *up = parity_floats(p, &c, n, input);
+    double *expected = parity_alloc(&c, n * sizeof *expected), *bound = parity_alloc(&c, n * sizeof *bound);
 
-    snprintf(c.name, sizeof c.name, "silu_mul of %llu, input %d, y is %s", (unsigned long long)s.n, (int)input,
-             s.in_place == 0   ? "apart"
-             : s.in_place == 1 ? "the gate"
-                               : "up");
-    for (uint64_t i = 0; i < s.n; i++)
+    snprintf(c.name, sizeof c.name, "silu_mul of %u x %u, input %d, y is %s", s.n_rows, s.n_cols, (int)input, names[s.layout]);
+    for (size_t i = 0; i < n; i++)
         if (i % 3 == 1)
             gate[i] = extremes[i / 3 % (sizeof extremes / sizeof *extremes)];
         else if (input == PARITY_RANDOM)
             gate[i] *= 100;
-    parity_in(&c, gate, s.n * sizeof *gate);
-    parity_in(&c, up, s.n * sizeof *up);
-    parity_out(&c, s.n * sizeof *up);
-    if (s.in_place) {
-        c.buffers[2].data = s.in_place == 1 ? gate : up;
+    add_silu_inputs(&c, &s, gate, up);
+    parity_out(&c, n * sizeof *up);
+    if (s.layout == SILU_Y_IS_GATE || s.layout == SILU_Y_IS_UP) {
+        c.buffers[2].data = s.layout == SILU_Y_IS_GATE ? gate : up;
         c.buffers[2].use = PARITY_IN_OUT;
     }
     parity_run(p, &c);
-    ref64_silu_mul(gate, up, s.n, expected, bound);
+    ref64_silu_mul(gate, up, n, expected, bound);
     parity_check_doubles(p, &c, 2, expected, bound);
     parity_case_free(&c);
 }
 
 void parity_silu_mul(struct parity *p, uint32_t unused)
 {
-    static const uint64_t counts[] = {1, 31, 255, 256, 257, 4096, 14336, 70001};
+    static const uint32_t rows[] = {1, 1, 3, 1, 2, 33, 1, 5}, cols[] = {1, 31, 255, 256, 257, 4096, 14336, 14001};
 
     (void)unused;
-    for (unsigned i = 0; i < 16; i += p->is_thin ? 3 : 1)
-        check_silu(p, (struct silu_case){.n = counts[i / 2], .in_place = i % 3}, parity_input(i));
+    for (unsigned i = 0; i < 8 * SILU_N_LAYOUTS; i += p->is_thin ? 3 : 1)
+        check_silu(p, (struct silu_case){rows[i / 4], cols[i / 4], (enum silu_layout)(i % SILU_N_LAYOUTS)}, parity_input(i / 2));
 }
 
 /* ---- gather_rows ---- */
@@ -253,7 +218,8 @@ static void refuse_attention(struct parity *p, unsigned t, m40_addr memory, uint
     struct m40_backend *be = p->targets[t].backend;
     struct m40_kv_layer layer = {.base = memory, .n_pages = 1, .n_kv_heads = 1, .head_dim = head_dim};
     struct m40_rows rows = {.n_tokens = n_tokens, .max_pos = max_pos, .pos = memory, .slot = memory, .pages = memory, .n_slot_pages = 1};
-    struct m40_attention_args args = {.kv = &layer, .rows = &rows, .q = memory, .y = memory + 32768, .n_heads = n_heads, .scale = 1};
+    struct m40_attention_args args = {
+        .kv = &layer, .rows = &rows, .q = memory, .y = memory + 32768, .q_stride = n_heads * head_dim, .n_heads = n_heads, .scale = 1};
     m40llm_error err;
 
     parity_check(p, t, be->ops.attention(be, &args, &err) == M40LLM_INVALID_ARGUMENT && err.text[0],

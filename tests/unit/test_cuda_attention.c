@@ -84,7 +84,7 @@ static void attend(struct m40_backend *be, const struct data *d, uint64_t partia
                      put(be, d->q, d->q_bytes)};
     struct m40_kv_layer kv = {at[0], M40LLM_KV_F16, d->n_pages, s->n_kv_heads, s->head_dim};
     struct m40_rows rows = {s->n_tokens, s->last_pos, at[1], at[2], at[3], d->n_slot_pages};
-    struct m40_attention_args args = {&kv, &rows, at[4], at[5], s->n_heads, 1.0f / sqrtf((float)s->head_dim)};
+    struct m40_attention_args args = {&kv, &rows, at[4], at[5], s->n_heads * s->head_dim, s->n_heads, 1.0f / sqrtf((float)s->head_dim)};
     m40llm_error err;
 
     assert_int_equal(be->ops.reserve(be, &workload, &err), M40LLM_OK);

@@ -327,7 +327,8 @@ static void test_device_errors_name_the_last_kernel(void **state)
 
     (void)state;
     assert_int_equal(be->ops.alloc(be, 1024, &x, &err), M40LLM_OK);
-    assert_int_equal(be->ops.silu_mul(be, &(struct m40_silu_mul_args){.gate = x, .up = x, .y = x, .n = 256}, &err), M40LLM_OK);
+    assert_int_equal(be->ops.silu_mul(be, &(struct m40_silu_mul_args){.gate = x, .up = x, .y = x, .n_rows = 1, .n_cols = 256, .stride = 256}, &err),
+                     M40LLM_OK);
     driver->StreamSynchronize = fail_to_wait;
     assert_int_equal(be->ops.sync(be, &err), M40LLM_DRIVER);
     driver->StreamSynchronize = wait;

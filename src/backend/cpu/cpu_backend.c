@@ -153,6 +153,14 @@ static m40llm_status cpu_read(struct m40_backend *be, void *dst, m40_addr src, u
     return M40LLM_OK;
 }
 
+static m40llm_status cpu_copy(struct m40_backend *be, m40_addr dst, m40_addr src, uint64_t n_bytes, m40llm_error *err)
+{
+    (void)be;
+    (void)err;
+    memcpy(m40_cpu_ptr(dst), m40_cpu_ptr(src), n_bytes);
+    return M40LLM_OK;
+}
+
 static m40llm_status cpu_sync(struct m40_backend *be, m40llm_error *err)
 {
     (void)be;
@@ -287,6 +295,7 @@ static const struct m40_backend_ops memory_ops = {
     .reserve = cpu_reserve,
     .matrix_create = matrix_create,
     .matrix_destroy = matrix_destroy,
+    .copy = cpu_copy,
 };
 
 m40llm_status m40_backend_open_cpu(struct m40_backend **out, const m40llm_device_options *options, m40llm_error *err)

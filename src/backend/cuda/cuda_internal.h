@@ -45,7 +45,7 @@ struct m40_cuda_function {
 
 /* Kernels of the operations that every model needs; loaded at open. */
 struct m40_cuda_op_kernels {
-    CUfunction rms_norm, rms_norm_short, rope, kv_append, silu_mul, gather_rows, block_sums;
+    CUfunction rms_norm, rms_norm_short, rope_append, silu_mul, gather_rows, block_sums;
     CUfunction attention_split[4]; /* by log2 of the query heads a thread has */
     CUfunction attention_merge, attention_fused;
 };
@@ -139,6 +139,8 @@ m40llm_status m40_cuda_alloc(struct m40_backend *be, uint64_t n_bytes, m40_addr 
 void m40_cuda_free(struct m40_backend *be, m40_addr addr);
 m40llm_status m40_cuda_write(struct m40_backend *be, m40_addr dst, const void *src, uint64_t n_bytes, m40llm_error *err);
 m40llm_status m40_cuda_read(struct m40_backend *be, void *dst, m40_addr src, uint64_t n_bytes, m40llm_error *err);
+m40llm_status m40_cuda_copy(struct m40_backend *be, m40_addr dst, m40_addr src, uint64_t n_bytes, m40llm_error *err);
+m40llm_status m40_cuda_matrix_stack(struct m40_backend *be, struct m40_matrix *const *parts, uint32_t n, struct m40_matrix *out, m40llm_error *err);
 m40llm_status m40_cuda_sync(struct m40_backend *be, m40llm_error *err);
 m40llm_status m40_cuda_reserve(struct m40_backend *be, const struct m40_workload *workload, m40llm_error *err);
 
@@ -180,8 +182,7 @@ m40llm_status m40_cuda_choose(struct m40_cuda_driver *driver, const m40llm_devic
 struct kv_view m40_cuda_kv_view(const struct m40_kv_layer *kv, const struct m40_rows *rows);
 m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err);
 m40llm_status m40_cuda_rms_norm(struct m40_backend *be, const struct m40_rms_norm_args *args, m40llm_error *err);
-m40llm_status m40_cuda_rope(struct m40_backend *be, const struct m40_rope_args *args, m40llm_error *err);
-m40llm_status m40_cuda_kv_append(struct m40_backend *be, const struct m40_kv_append_args *args, m40llm_error *err);
+m40llm_status m40_cuda_rope_append(struct m40_backend *be, const struct m40_rope_append_args *args, m40llm_error *err);
 m40llm_status m40_cuda_silu_mul(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
 m40llm_status m40_cuda_gather_rows(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);
 

@@ -23,7 +23,7 @@ static m40llm_status check_arguments(const struct m40_cuda *c, const struct m40_
     M40_FAIL_IF(rows->n_tokens > limit->n_tokens || args->n_heads > limit->n_heads || kv->head_dim > limit->head_dim || rows->max_pos >= limit->n_ctx,
                 M40LLM_INVALID_ARGUMENT, "attention of %u tokens, %u heads of %u, position %u, is beyond the reserved %u, %u of %u, %u",
                 rows->n_tokens, args->n_heads, kv->head_dim, rows->max_pos, limit->n_tokens, limit->n_heads, limit->head_dim, limit->n_ctx);
-    M40_FAIL_IF(args->q % 16 || kv->base % 16, M40LLM_INVALID_ARGUMENT, "Q and the cache must be aligned to 16 bytes");
+    M40_FAIL_IF(args->q % 16 || args->q_stride % 4 || kv->base % 16, M40LLM_INVALID_ARGUMENT, "Q and the cache must be aligned to 16 bytes");
 fail:
     return status;
 }
@@ -71,6 +71,7 @@ m40llm_status m40_cuda_attention(struct m40_backend *be, const struct m40_attent
         .kv = m40_cuda_kv_view(args->kv, args->rows),
         .q = m40_cuda_ptr(args->q),
         .y = m40_cuda_ptr(args->y),
+        .q_stride = args->q_stride,
         .n_tokens = args->rows->n_tokens,
         .n_heads = args->n_heads,
         .n_pieces = args->rows->max_pos / M40_ATTN_PIECE + 1,

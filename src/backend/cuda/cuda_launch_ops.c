@@ -1,7 +1,7 @@
 /* Argument checks and launch shapes of the operations, but for matmul, embed and attention. */
 #include "backend/cuda/cuda_internal.h"
 
-enum { ELEMENTS_A_WORD = 4, KV_ELEMENTS = 8 /* that a thread appends */, SUMS_A_BLOCK = 32, SUMS_THREADS = 128, SHORT_ROWS = 8 };
+enum { ELEMENTS_A_WORD = 4, HEADS_A_BLOCK = 8, SUMS_A_BLOCK = 32, SUMS_THREADS = 128, SHORT_ROWS = 8 };
 
 static bool is_aligned(m40_addr addr)
 {
@@ -15,8 +15,7 @@ m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err)
 
     M40_TRY(m40_cuda_kernel(c, "norm", "rms_norm", &k->rms_norm, err));
     M40_TRY(m40_cuda_kernel(c, "norm", "rms_norm_short", &k->rms_norm_short, err));
-    M40_TRY(m40_cuda_kernel(c, "rope", "rope", &k->rope, err));
-    M40_TRY(m40_cuda_kernel(c, "kv", "kv_append", &k->kv_append, err));
+    M40_TRY(m40_cuda_kernel(c, "rope_append", "rope_append", &k->rope_append, err));
     M40_TRY(m40_cuda_kernel(c, "act", "silu_mul", &k->silu_mul, err));
     M40_TRY(m40_cuda_kernel(c, "rows", "gather_rows", &k->gather_rows, err));
     M40_TRY(m40_cuda_kernel(c, "rows", "block_sums", &k->block_sums, err));
@@ -49,28 +48,6 @@ m40llm_status m40_cuda_rms_norm(struct m40_backend *be, const struct m40_rms_nor
     return m40_cuda_launch(c, c->kernels.rms_norm, args->n_rows, 1, 1, M40_CUDA_MAX_THREADS, &a, err);
 }
 
-m40llm_status m40_cuda_rope(struct m40_backend *be, const struct m40_rope_args *args, m40llm_error *err)
-{
-    struct m40_cuda *c = m40_cuda_of(be);
-    const uint32_t n_half = args->n_rot / 2;
-    const bool is_neox = args->style == M40_ROPE_NEOX;
-    struct rope_args a = {
-        .x = m40_cuda_ptr(args->x),
-        .pos = m40_cuda_ptr(args->pos),
-        .table = m40_cuda_ptr(args->table),
-        .n_heads = args->n_heads,
-        .head_dim = args->head_dim,
-        .n_half = n_half,
-        .a_stride = is_neox ? 1 : 2,
-        .b_offset = is_neox ? n_half : 1,
-    };
-
-    if (args->n_rot % 2 || args->n_rot > args->head_dim)
-        return m40_fail(err, M40LLM_UNSUPPORTED, "rope over %u of %u elements of a head", args->n_rot, args->head_dim);
-    return m40_cuda_launch(c, c->kernels.rope, args->n_tokens, m40_cuda_div_up((uint64_t)args->n_heads * n_half, M40_CUDA_MAX_THREADS), 1,
-                           M40_CUDA_MAX_THREADS, &a, err);
-}
-
 struct kv_view m40_cuda_kv_view(const struct m40_kv_layer *kv, const struct m40_rows *rows)
 {
     return (struct kv_view){
@@ -85,19 +62,32 @@ struct kv_view m40_cuda_kv_view(const struct m40_kv_layer *kv, const struct m40_
     };
 }
 
-m40llm_status m40_cuda_kv_append(struct m40_backend *be, const struct m40_kv_append_args *args, m40llm_error *err)
+m40llm_status m40_cuda_rope_append(struct m40_backend *be, const struct m40_rope_append_args *args, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     struct m40_cuda *c = m40_cuda_of(be);
     const struct m40_kv_layer *kv = args->kv;
-    const uint64_t n_threads = (uint64_t)kv->n_kv_heads * kv->head_dim / KV_ELEMENTS;
-    struct kv_append_args a = {.kv = m40_cuda_kv_view(kv, args->rows), .k = m40_cuda_ptr(args->k), .v = m40_cuda_ptr(args->v)};
+    struct rope_append_args a = {
+        .kv = m40_cuda_kv_view(kv, args->rows),
+        .q = m40_cuda_ptr(args->q),
+        .k = m40_cuda_ptr(args->k),
+        .v = m40_cuda_ptr(args->v),
+        .q_norm = m40_cuda_ptr(args->q_norm),
+        .k_norm = m40_cuda_ptr(args->k_norm),
+        .table = m40_cuda_ptr(args->table),
+        .q_stride = args->q_stride,
+        .kv_stride = args->kv_stride,
+        .n_heads = args->n_heads,
+        .n_rot = args->n_rot,
+        .is_neox = args->style == M40_ROPE_NEOX,
+        .eps = args->norm_eps,
+    };
 
-    M40_FAIL_IF(kv->head_dim % KV_ELEMENTS, M40LLM_UNSUPPORTED, "a KV cache with heads of %u", kv->head_dim);
-    M40_FAIL_IF(!is_aligned(args->k) || !is_aligned(args->v) || !is_aligned(kv->base), M40LLM_INVALID_ARGUMENT,
-                "K and V must be aligned to 16 bytes");
-    M40_TRY(m40_cuda_launch(c, c->kernels.kv_append, args->rows->n_tokens, m40_cuda_div_up(n_threads, M40_CUDA_MAX_THREADS), 2, M40_CUDA_MAX_THREADS,
-                            &a, err));
+    M40_FAIL_IF(kv->head_dim % 8 || kv->head_dim > M40_NORM_LANES, M40LLM_UNSUPPORTED, "a KV cache with heads of %u", kv->head_dim);
+    M40_FAIL_IF(args->n_rot % 2 || args->n_rot > kv->head_dim, M40LLM_UNSUPPORTED, "rope over %u of %u elements of a head", args->n_rot,
+                kv->head_dim);
+    M40_TRY(m40_cuda_launch(c, c->kernels.rope_append, args->rows->n_tokens, m40_cuda_div_up(args->n_heads + 2 * kv->n_kv_heads, HEADS_A_BLOCK), 1,
+                            M40_CUDA_MAX_THREADS, &a, err));
 fail:
     return status;
 }
@@ -105,20 +95,19 @@ fail:
 m40llm_status m40_cuda_silu_mul(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err)
 {
     struct m40_cuda *c = m40_cuda_of(be);
-    const bool is_wide = is_aligned(args->gate) && is_aligned(args->up) && is_aligned(args->y);
-    const uint64_t n_quads = is_wide ? args->n / ELEMENTS_A_WORD : 0;
-    const uint64_t n_threads = n_quads + (args->n - n_quads * ELEMENTS_A_WORD);
+    const bool is_wide = is_aligned(args->gate) && is_aligned(args->up) && is_aligned(args->y) && args->n_cols % ELEMENTS_A_WORD == 0 &&
+                         args->stride % ELEMENTS_A_WORD == 0;
+    const uint32_t n_words = is_wide ? args->n_cols / ELEMENTS_A_WORD : args->n_cols;
     struct silu_mul_args a = {
         .gate = m40_cuda_ptr(args->gate),
         .up = m40_cuda_ptr(args->up),
         .y = m40_cuda_ptr(args->y),
-        .n = args->n,
-        .n_quads = n_quads,
+        .n_cols = args->n_cols,
+        .stride = args->stride,
+        .is_wide = is_wide,
     };
 
-    if (args->n > (uint64_t)INT32_MAX * M40_CUDA_MAX_THREADS)
-        return m40_fail(err, M40LLM_UNSUPPORTED, "silu over %llu elements", (unsigned long long)args->n);
-    return m40_cuda_launch(c, c->kernels.silu_mul, m40_cuda_div_up(n_threads, M40_CUDA_MAX_THREADS), 1, 1, M40_CUDA_MAX_THREADS, &a, err);
+    return m40_cuda_launch(c, c->kernels.silu_mul, m40_cuda_div_up(n_words, M40_CUDA_MAX_THREADS), args->n_rows, 1, M40_CUDA_MAX_THREADS, &a, err);
 }
 
 m40llm_status m40_cuda_gather_rows(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err)

@@ -142,6 +142,47 @@ fail:
     return status;
 }
 
+m40llm_status m40_cuda_copy(struct m40_backend *be, m40_addr dst, m40_addr src, uint64_t n_bytes, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_cuda *c = m40_cuda_of(be);
+
+    M40_TRY(m40_cuda_enter(c, err));
+    M40_TRY(m40_cuda_check(c, c->driver->MemcpyDtoDAsync(dst, src, n_bytes, c->stream), "copying on the device", err));
+fail:
+    return status;
+}
+
+/* Tiles lie row tile by row tile, so that those of a part that fills its last one can be followed by the next part's. */
+m40llm_status m40_cuda_matrix_stack(struct m40_backend *be, struct m40_matrix *const *parts, uint32_t n, struct m40_matrix *out, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_matrix stacked = {.format = parts[0]->format, .n_cols = parts[0]->n_cols};
+    uint64_t done_bytes = 0;
+
+    memset(out, 0, sizeof *out);
+    for (uint32_t i = 0; i < n; i++) {
+        M40_FAIL_IF(parts[i]->format != stacked.format || parts[i]->n_cols != stacked.n_cols || (i + 1 < n && parts[i]->n_rows % M40_STACK_ROWS),
+                    M40LLM_INVALID_ARGUMENT, "a stack of matrices that do not fit on each other");
+        stacked.n_rows += parts[i]->n_rows;
+        stacked.size_bytes += parts[i]->size_bytes;
+    }
+    M40_FAIL_IF(stacked.n_rows > (uint64_t)M40_CUDA_N_COUNTERS * M40_TILE_ROWS, M40LLM_UNSUPPORTED, "a matrix of %llu rows: at most %u",
+                (unsigned long long)stacked.n_rows, (unsigned)M40_CUDA_N_COUNTERS * M40_TILE_ROWS);
+    M40_TRY(m40_cuda_alloc(be, stacked.size_bytes, &stacked.data, err));
+    for (uint32_t i = 0; i < n; i++) {
+        M40_TRY(m40_cuda_copy(be, stacked.data + done_bytes, parts[i]->data, parts[i]->size_bytes, err));
+        done_bytes += parts[i]->size_bytes;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        be->ops.matrix_destroy(be, parts[i]);
+    *out = stacked;
+    return M40LLM_OK;
+fail:
+    m40_cuda_free(be, stacked.data);
+    return status;
+}
+
 m40llm_status m40_cuda_sync(struct m40_backend *be, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;

@@ -11,19 +11,19 @@ M40_HD float silu_mul_one(float g, float u)
 
 SIMT_KERNEL(silu_mul, struct silu_mul_args, 256)
 {
-    uint64_t i = (uint64_t)simt_block_x() * 256 + simt_thread();
-    uint64_t rest = args.n_quads * 4 + (i - args.n_quads);
+    uint32_t i = simt_block_x() * 256 + simt_thread();
+    const float *gate = args.gate + (uint64_t)simt_block_y() * args.stride, *up = args.up + (uint64_t)simt_block_y() * args.stride;
+    float *y = args.y + (uint64_t)simt_block_y() * args.n_cols;
 
-    if (i < args.n_quads) {
-        struct m40_f32x4 g = m40_load_f32x4(args.gate + i * 4);
-        struct m40_f32x4 u = m40_load_f32x4(args.up + i * 4);
-        struct m40_f32x4 y;
+    if (!args.is_wide) {
+        if (i < args.n_cols)
+            y[i] = silu_mul_one(gate[i], up[i]);
+    } else if (i < args.n_cols / 4) {
+        struct m40_f32x4 g = m40_load_f32x4(gate + 4 * i), u = m40_load_f32x4(up + 4 * i), out;
 
         M40_UNROLL
         for (uint32_t j = 0; j < 4; j++)
-            y.v[j] = silu_mul_one(g.v[j], u.v[j]);
-        m40_store_f32x4(args.y + i * 4, y);
-    } else if (rest < args.n) {
-        args.y[rest] = silu_mul_one(args.gate[rest], args.up[rest]);
+            out.v[j] = silu_mul_one(g.v[j], u.v[j]);
+        m40_store_f32x4(y + 4 * i, out);
     }
 }

@@ -48,11 +48,12 @@ M40_HD uint32_t visible(int32_t pos, uint32_t first)
     return n < 0 ? 0 : n > PIECE ? PIECE : (uint32_t)n;
 }
 
-M40_HD uint64_t query_row(const struct attention_args *args, const struct attention_block *block, uint32_t query)
+/* Of a query in q, whose rows are q_stride apart, or in y, where they are n_heads * head_dim apart. */
+M40_HD uint64_t query_at(const struct attention_args *args, const struct attention_block *block, uint32_t query, uint64_t stride)
 {
     uint64_t token = block->first_token + query / block->n_heads;
 
-    return (token * args->n_heads + block->first_head + query % block->n_heads) * args->kv.head_dim;
+    return token * stride + (uint64_t)(block->first_head + query % block->n_heads) * args->kv.head_dim;
 }
 
 /* Where none of the n positions lies in the second page, there may be none: then it is the first one again. */
@@ -609,7 +610,7 @@ M40_HD void fused_write(const struct attention_args *args, const struct attentio
         uint32_t query = k * SETS + set;
 
         if (query < block->n_queries)
-            args->y[query_row(args, block, query) + d] = out[k] / block->l[query];
+            args->y[query_at(args, block, query, args->n_heads * args->kv.head_dim) + d] = out[k] / block->l[query];
     }
 }
 

@@ -4,7 +4,7 @@
 /* Columns d0 .. of the queries, which lie one behind the other, a warp a query. What does not exist stays undefined, and so do the scores that nobody reads. */
 M40_HD void ATTN(stage_split_queries)(const struct attention_args *args, const struct attention_block *block, uint32_t d0)
 {
-    const float *q = args->q + query_row(args, block, 0);
+    const float *q = args->q + query_at(args, block, 0, args->q_stride);
     uint32_t d = simt_lane() * (Q_COLS / SIMT_WARP), head_dim = args->kv.head_dim;
 
     M40_ROLLED

@@ -43,7 +43,7 @@ M40_HD void ATTN(stage_queries)(const struct attention_args *args, const struct 
         struct m40_f32x4 v = {{0.0f, 0.0f, 0.0f, 0.0f}};
 
         if (query < block->n_queries && d0 + d < args->kv.head_dim)
-            v = m40_load_f32x4(args->q + query_row(args, block, query) + d0 + d);
+            v = m40_load_f32x4(args->q + query_at(args, block, query, args->q_stride) + d0 + d);
         m40_store_f32x4(block->q + query * Q_COLS + d, v);
     }
 }

@@ -45,19 +45,7 @@ struct rms_norm_args {
     float eps;
 };
 
-/* ---- rope.cu: grid (token, 256 pairs) ---- */
-
-struct rope_args {
-    float *x;           /* [n_tokens][n_heads][head_dim] */
-    const int32_t *pos; /* [n_tokens] */
-    const float *table; /* [n_ctx][n_half][cos, sin] */
-    uint32_t n_heads, head_dim;
-    uint32_t n_half;   /* pairs of a head */
-    uint32_t a_stride; /* pair i is (a_stride i, a_stride i + b_offset): 2 and 1, or 1 and n_half */
-    uint32_t b_offset;
-};
-
-/* ---- what kv.cu and attention.cu know of the cache and the rows ---- */
+/* ---- what rope_append.cu and attention.cu know of the cache and the rows ---- */
 
 struct kv_view {
     uint8_t *base;        /* [n_pages][k, v][n_kv_heads][32][head_dim] of FP16 or FP32 */
@@ -69,21 +57,29 @@ struct kv_view {
     uint32_t is_f32;
 };
 
-/* ---- kv.cu: grid (token, 256 pieces of 8 elements, k or v) ---- */
+/* ---- rope_append.cu: a warp a head; grid (token, 8 heads of q, then k, then v) ---- */
 
-struct kv_append_args {
+struct rope_append_args {
     struct kv_view kv;
-    const float *k, *v; /* [n_tokens][n_kv_heads][head_dim] */
+    float *q;                     /* [n_tokens] rows q_stride apart: [n_heads][head_dim] */
+    const float *k, *v;           /* [n_tokens] rows kv_stride apart: [n_kv_heads][head_dim] */
+    const float *q_norm, *k_norm; /* [head_dim] or NULL */
+    const float *table;           /* [n_ctx][n_rot / 2][cos, sin] */
+    uint32_t q_stride, kv_stride;
+    uint32_t n_heads, n_rot;
+    uint32_t is_neox; /* pairs (i, i + n_rot / 2), else (2i, 2i + 1) */
+    float eps;
 };
 
 /* ---- attention.cu ---- */
 
 struct attention_args {
     struct kv_view kv;
-    const float *q; /* [n_tokens][n_heads][head_dim] */
-    float *y;       /* the same */
+    const float *q; /* [n_tokens] rows q_stride apart: [n_heads][head_dim] */
+    float *y;       /* [n_tokens][n_heads][head_dim] */
     float *o;       /* split, merge: [n_slice][n_heads][n_pieces][head_dim], a piece's weighted sum of V */
     float *ml;      /* split, merge: [n_slice][n_heads][n_pieces][max, sum of exponentials] */
+    uint32_t q_stride;
     uint32_t n_tokens, n_heads;
     uint32_t first_token;   /* split, merge: of this slice */
     uint32_t n_pieces;      /* split, merge: of the longest row */
@@ -94,11 +90,11 @@ struct attention_args {
 
 /* ---- act.cu ---- */
 
-/* y = silu(gate) * up: the first 4 n_quads elements as 128-bit words, the others one by one. */
+/* y = silu(gate) * up. Grid (256 words, row); a word is 128 bits where is_wide, else one float. */
 struct silu_mul_args {
-    const float *gate, *up;
-    float *y;
-    uint64_t n, n_quads;
+    const float *gate, *up; /* [n_rows] rows stride apart */
+    float *y;               /* [n_rows][n_cols] */
+    uint32_t n_cols, stride, is_wide;
 };
 
 /* ---- rows.cu ---- */

@@ -1,22 +1,6 @@
 /* rms_norm of docs/numerics.md: 256 partial sums, a tree over them, one scale. */
-#include "backend/cuda/kernels/simt.h"
+#include "backend/cuda/kernels/head_norm.h"
 #include "backend/cuda/kernels/kernel_args.h"
-#include "base/fmath.h"
-#include "base/portable.h"
-
-/* The tree's first five levels: every lane ends with the sum of its 32 partial sums. */
-M40_HD float warp_tree(float p)
-{
-    M40_UNROLL
-    for (uint32_t d = 16; d > 0; d /= 2)
-        p = p + simt_shfl_xor_f32(p, d);
-    return p;
-}
-
-M40_HD float norm_scale(float sum, uint32_t n, float eps)
-{
-    return 1.0f / simt_sqrt(sum / (float)n + eps);
-}
 
 struct rms_norm_shared {
     float s[8];
@@ -46,36 +30,22 @@ SIMT_KERNEL(rms_norm, struct rms_norm_args, 256)
         y[c] = (x[c] * r) * args.weight[c];
 }
 
-/* A row of at most 256 columns: each partial sum has one term or none, and a lane keeps eight of them (j = 32 g + lane). */
+/* A warp a row of at most 256 columns. */
 SIMT_KERNEL(rms_norm_short, struct rms_norm_args, 256)
 {
     uint32_t row = simt_block_x() * 8 + simt_warp();
     uint64_t offset = (uint64_t)row * args.n_cols;
-    float x[8], s[8], r;
+    float x[8];
 
     if (row >= args.n_rows)
         return;
-    M40_UNROLL
-    for (uint32_t g = 0; g < 8; g++) {
-        uint32_t c = 32 * g + simt_lane();
-
-        x[g] = c < args.n_cols ? args.x[offset + c] : 0.0f;
-    }
-    M40_UNROLL
-    for (uint32_t g = 0; g < 8; g++)
-        s[g] = warp_tree(m40_fmaf(x[g], x[g], 0.0f));
-    M40_UNROLL
-    for (uint32_t d = 4; d > 0; d /= 2) {
-        M40_UNROLL
-        for (uint32_t g = 0; g < d; g++)
-            s[g] = s[g] + s[g + d];
-    }
-    r = norm_scale(s[0], args.n_cols, args.eps);
+    load_short_row(args.x + offset, args.n_cols, x);
+    norm_short_row(x, args.weight, args.n_cols, args.eps);
     M40_UNROLL
     for (uint32_t g = 0; g < 8; g++) {
         uint32_t c = 32 * g + simt_lane();
 
         if (c < args.n_cols)
-            args.y[offset + c] = (x[g] * r) * args.weight[c];
+            args.y[offset + c] = x[g];
     }
 }
