@@ -28,6 +28,7 @@ struct m40_engine {
     int32_t *ids, *pos, *slot; /* [limits.n_tokens]: the batch being made */
     int32_t *logit_rows;       /* [limits.n_logits] */
     float *logits;             /* [limits.n_logits][n_vocab] */
+    int32_t *best;             /* [limits.n_logits]: instead of logits, where no request of a step needs more */
     m40llm_stats stats;
 };
 
@@ -121,8 +122,9 @@ static m40llm_status make_arrays(struct m40_engine *e, m40llm_error *err)
     e->pos = m40_calloc(l->n_tokens, sizeof *e->pos);
     e->slot = m40_calloc(l->n_tokens, sizeof *e->slot);
     e->logit_rows = m40_calloc(l->n_logits, sizeof *e->logit_rows);
+    e->best = m40_calloc(l->n_logits, sizeof *e->best);
     e->logits = m40_calloc((size_t)l->n_logits * e->model->config.n_vocab, sizeof *e->logits);
-    M40_FAIL_IF(!e->sequences || !e->page_table || !e->ids || !e->pos || !e->slot || !e->logit_rows || !e->logits, M40LLM_NO_MEMORY,
+    M40_FAIL_IF(!e->sequences || !e->page_table || !e->ids || !e->pos || !e->slot || !e->logit_rows || !e->logits || !e->best, M40LLM_NO_MEMORY,
                 "engine for %u sequences", l->n_slots);
     for (uint32_t i = 0; i < l->n_slots; i++)
         e->sequences[i].pages = e->page_table + (size_t)i * l->n_slot_pages;
@@ -180,6 +182,7 @@ void m40_engine_close(struct m40_engine **engine)
     m40_free(e->slot);
     m40_free(e->logit_rows);
     m40_free(e->logits);
+    m40_free(e->best);
     m40_free(e);
 }
 
@@ -339,8 +342,20 @@ static void make_batch(struct m40_engine *e, struct m40_batch *batch)
             add_sequence(e, batch, order[k], prompt_rows(&e->sequences[order[k]], &budget));
 }
 
-/* A new token for a sequence whose last one has its logits. */
-static void advance(struct m40_engine *e, struct m40_sequence *s, float *logits)
+/* Whether the step needs no logits on the host, only which token is the likeliest. */
+static bool is_greedy(const struct m40_engine *e, const struct m40_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->n_logits; i++) {
+        const struct m40_sequence *s = &e->sequences[batch->slot[batch->logit_rows[i]]];
+
+        if (s->options.on_logits || !m40_sampler_is_argmax(&s->sampler))
+            return false;
+    }
+    return batch->n_logits > 0;
+}
+
+/* A new token for a sequence whose last one has the logits of row `next`. */
+static void advance(struct m40_engine *e, struct m40_sequence *s, uint32_t next, bool is_greedy_step)
 {
     int32_t id;
 
@@ -351,7 +366,10 @@ static void advance(struct m40_engine *e, struct m40_sequence *s, float *logits)
         m40_sequence_end(s, &e->pool, M40LLM_FINISH_LENGTH);
         return;
     }
-    id = m40_sampler_choose(&s->sampler, logits, s->tokens, s->n_tokens, 0, s->n_tokens);
+    if (is_greedy_step)
+        id = e->best[next];
+    else
+        id = m40_sampler_choose(&s->sampler, e->logits + (size_t)next * e->model->config.n_vocab, s->tokens, s->n_tokens, 0, s->n_tokens);
     if (e->tokenizer && !s->options.ignore_end && m40_tokenizer_is_end(e->tokenizer, id)) {
         m40_sequence_end(s, &e->pool, M40LLM_FINISH_STOP);
         return;
@@ -366,7 +384,7 @@ static void advance(struct m40_engine *e, struct m40_sequence *s, float *logits)
 }
 
 /* What a finished step means for its sequences. Each sequence's rows are contiguous in the batch. */
-static void take_results(struct m40_engine *e, const struct m40_batch *batch)
+static void take_results(struct m40_engine *e, const struct m40_batch *batch, bool is_greedy_step)
 {
     uint32_t next = 0, n_vocab = e->model->config.n_vocab;
 
@@ -387,7 +405,7 @@ static void take_results(struct m40_engine *e, const struct m40_batch *batch)
         if (is_last && was_prefill && s->options.on_prefill)
             s->options.on_prefill(s->options.user, s->n_evaluated, s->n_prompt);
         if (is_last && s->n_evaluated == s->n_tokens)
-            advance(e, s, logits);
+            advance(e, s, next - 1, is_greedy_step);
     }
 }
 
@@ -406,14 +424,18 @@ static void run_step(struct m40_engine *e)
 {
     uint64_t start = m40_now_ns();
     struct m40_batch batch;
+    m40llm_status status;
     m40llm_error error;
+    bool is_greedy_step;
 
     end_cancelled(e);
     make_batch(e, &batch);
     if (batch.n_tokens == 0)
         return;
-    if (m40_forward_step(e->forward, &batch, e->logits, &error) == M40LLM_OK)
-        take_results(e, &batch);
+    is_greedy_step = is_greedy(e, &batch);
+    status = is_greedy_step ? m40_forward_step_greedy(e->forward, &batch, e->best, &error) : m40_forward_step(e->forward, &batch, e->logits, &error);
+    if (status == M40LLM_OK)
+        take_results(e, &batch, is_greedy_step);
     else
         for (uint32_t row = 0; row < batch.n_tokens; row++)
             if (e->sequences[batch.slot[row]].finish == M40LLM_FINISH_NONE)

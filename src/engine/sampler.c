@@ -203,6 +203,14 @@ static size_t cut_candidates(const struct m40_sampler *s, size_t n)
     return n;
 }
 
+bool m40_sampler_is_argmax(const struct m40_sampler *s)
+{
+    const m40llm_sampling *p = &s->params;
+    bool has_penalty = p->repeat_penalty != 1.0f || p->frequency_penalty != 0.0f || p->presence_penalty != 0.0f;
+
+    return p->temperature == 0 && p->n_bias == 0 && (!has_penalty || p->penalty_last_n == 0);
+}
+
 int32_t m40_sampler_choose(struct m40_sampler *s, float *logits, const int32_t *history, size_t n_history, uint32_t choice, uint32_t pos)
 {
     size_t window = n_history < s->params.penalty_last_n ? n_history : s->params.penalty_last_n, n;

@@ -5,6 +5,8 @@
 
 #include "base/status.h"
 
+#include <stdbool.h>
+
 struct m40_sampler {
     m40llm_sampling params; /* bias points to a copy */
     m40llm_logit_bias *bias;
@@ -19,6 +21,9 @@ void m40_sampler_free(struct m40_sampler *sampler);
 
 /* The token for position `pos`. logits: [n_vocab], changed by bias and penalties. history: all tokens before it, prompt and answer. */
 int32_t m40_sampler_choose(struct m40_sampler *sampler, float *logits, const int32_t *history, size_t n_history, uint32_t choice, uint32_t pos);
+
+/* Whether m40_sampler_choose takes the likeliest token of the logits as they are, so that only that token need be known. */
+bool m40_sampler_is_argmax(const struct m40_sampler *sampler);
 
 /* Uniform in [0, 1) in steps of 2^-24, a function of its arguments alone. */
 float m40_sampler_uniform(uint64_t seed, uint32_t choice, uint32_t pos);

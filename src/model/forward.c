@@ -14,6 +14,7 @@ struct step {
     const struct m40_batch *batch;
     struct m40_rows rows;
     m40_addr ids, logit_rows;
+    bool is_greedy; /* only the likeliest tokens are wanted */
     m40llm_error *err;
 };
 
@@ -242,6 +243,8 @@ static m40llm_status output(const struct step *s)
     M40_TRY(be->ops.gather_rows(be, &(struct m40_gather_rows_args){f->x, s->logit_rows, f->normed, n, c->n_embd}, err));
     M40_TRY(rms_norm(s, f->normed, f->model->output_norm, f->normed, n, c->n_embd));
     M40_TRY(matmul(s, &f->model->output, f->normed, 0, 0, f->logits, n));
+    if (s->is_greedy)
+        M40_TRY(be->ops.argmax(be, &(struct m40_argmax_args){f->logits, f->best, n, c->n_vocab}, err));
 fail:
     return status;
 }
@@ -268,7 +271,7 @@ static m40llm_status issue_recorded(const struct step *s)
     m40llm_status status = M40LLM_OK, issued;
     m40llm_error *err = s->err;
     struct m40_backend *be = s->f->backend;
-    struct m40_step_key key = {s->f->inputs, s->batch->n_tokens, s->batch->n_logits, s->rows.max_pos};
+    struct m40_step_key key = {s->f->inputs, s->batch->n_tokens, s->batch->n_logits, s->rows.max_pos, s->is_greedy};
     bool is_issued;
 
     M40_TRY(be->ops.step_begin(be, &key, &is_issued, err));
@@ -282,21 +285,35 @@ fail:
     return status;
 }
 
-m40llm_status m40_forward_step(struct m40_forward *forward, const struct m40_batch *batch, float *logits, m40llm_error *err)
+/* Runs the step, then brings n_bytes of what it left at `from`. */
+static m40llm_status run(struct step *s, m40_addr from, void *out, uint64_t n_bytes)
 {
     m40llm_status status = M40LLM_OK;
-    struct m40_backend *be = forward->backend;
-    struct step s = {.f = forward, .batch = batch, .err = err};
-    uint64_t logits_bytes = 4 * (uint64_t)batch->n_logits * forward->model->config.n_vocab;
+    m40llm_error *err = s->err;
+    struct m40_backend *be = s->f->backend;
 
-    M40_TRY(check_rows(forward, batch, err));
-    M40_TRY(check_pages(forward, batch, err));
-    M40_TRY(check_logit_rows(forward, batch, err));
-    M40_TRY(upload_inputs(&s));
-    M40_TRY(is_recorded(&s) ? issue_recorded(&s) : issue(&s));
-    M40_TRY(logits_bytes ? be->ops.read(be, logits, forward->logits, logits_bytes, err) : be->ops.sync(be, err));
+    M40_TRY(check_rows(s->f, s->batch, err));
+    M40_TRY(check_pages(s->f, s->batch, err));
+    M40_TRY(check_logit_rows(s->f, s->batch, err));
+    M40_TRY(upload_inputs(s));
+    M40_TRY(is_recorded(s) ? issue_recorded(s) : issue(s));
+    M40_TRY(n_bytes ? be->ops.read(be, out, from, n_bytes, err) : be->ops.sync(be, err));
 fail:
     return status;
+}
+
+m40llm_status m40_forward_step(struct m40_forward *forward, const struct m40_batch *batch, float *logits, m40llm_error *err)
+{
+    struct step s = {.f = forward, .batch = batch, .err = err};
+
+    return run(&s, forward->logits, logits, 4 * (uint64_t)batch->n_logits * forward->model->config.n_vocab);
+}
+
+m40llm_status m40_forward_step_greedy(struct m40_forward *forward, const struct m40_batch *batch, int32_t *ids, m40llm_error *err)
+{
+    struct step s = {.f = forward, .batch = batch, .is_greedy = true, .err = err};
+
+    return run(&s, forward->best, ids, 4 * (uint64_t)batch->n_logits);
 }
 
 /* ---- debug ---- */

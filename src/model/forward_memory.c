@@ -44,7 +44,7 @@ void m40_forward_sizes(struct m40_forward_sizes *out, const struct m40_model_con
     out->rope_table = times(times(limits->n_slot_pages, M40_KV_PAGE), 4 * (uint64_t)config->n_rot);
     out->x = times(limits->n_tokens, 4 * (uint64_t)config->n_embd);
     out->work = times(limits->n_tokens, attention_bytes > ff_bytes ? attention_bytes : ff_bytes);
-    out->logits = times(limits->n_logits, 4 * (uint64_t)config->n_vocab);
+    out->logits = times(limits->n_logits, 4 * (uint64_t)config->n_vocab + 4);
     out->inputs = plus(16 * (uint64_t)limits->n_tokens, times(times(limits->n_slots, limits->n_slot_pages), 4));
     out->workload = (struct m40_workload){
         .n_tokens = limits->n_tokens,
@@ -160,6 +160,7 @@ static m40llm_status make_buffers(struct m40_forward *f, const struct m40_forwar
     place_work(f);
     if (sizes->logits)
         M40_TRY(be->ops.alloc(be, sizes->logits, &f->logits, err));
+    f->best = f->logits + 4 * (uint64_t)f->limits.n_logits * f->model->config.n_vocab;
     M40_TRY(be->ops.alloc(be, sizes->inputs, &f->inputs, err));
     f->staging = m40_calloc(sizes->inputs, 1);
     f->last_pos = m40_calloc(f->limits.n_slots, sizeof *f->last_pos);

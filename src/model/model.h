@@ -96,6 +96,9 @@ void m40_forward_memory(const struct m40_model_config *config, const struct m40_
 /* Runs the step and waits. logits: [n_logits][n_vocab] floats, caller's memory (may be NULL when n_logits is 0). */
 m40llm_status m40_forward_step(struct m40_forward *forward, const struct m40_batch *batch, float *logits, m40llm_error *err);
 
+/* As m40_forward_step, but of each row of logits only the likeliest token comes back, in ids [n_logits]: the lowest of several, never a NaN's (as m40_sampler_choose has it at temperature 0). */
+m40llm_status m40_forward_step_greedy(struct m40_forward *forward, const struct m40_batch *batch, int32_t *ids, m40llm_error *err);
+
 /* Debug: K and V of one token, widened to FP32: [n_kv_heads][head_dim] each. */
 m40llm_status m40_forward_read_kv(struct m40_forward *forward, uint32_t layer, uint32_t page, uint32_t token_in_page, float *k, float *v,
                                   m40llm_error *err);

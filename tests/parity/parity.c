@@ -29,6 +29,7 @@ static const struct test tests[] = {
     {"attention_alone f32", parity_attention_alone, M40LLM_KV_F32, ONCE},
     {"silu_mul", parity_silu_mul, 0, ONCE},
     {"gather_rows", parity_gather_rows, 0, ONCE},
+    {"argmax", parity_argmax, 0, ONCE},
     {"limits", parity_limits, 0, ONCE},
     {"no_memory", parity_no_memory, 0, FOR_CPU_ONLY},
 };

@@ -1,4 +1,4 @@
-/* rms_norm, silu_mul, gather_rows, and what happens beyond the reserved workload. */
+/* rms_norm, silu_mul, gather_rows, argmax, and what happens beyond the reserved workload. */
 #include "parity/parity.h"
 
 #include "parity/random_weights.h"
@@ -190,6 +190,75 @@ void parity_gather_rows(struct parity *p, uint32_t unused)
     (void)unused;
     for (unsigned i = 0; i < 16; i += p->is_thin ? 5 : 1)
         check_gather(p, (struct gather_case){.n_rows = rows[i % 4], .n_cols = cols[i / 4]});
+}
+
+/* ---- argmax ---- */
+
+struct argmax_case {
+    uint32_t n_rows, n_cols;
+};
+
+static m40llm_status issue_argmax(struct m40_backend *be, const m40_addr *at, const void *data, m40llm_error *err)
+{
+    const struct argmax_case *a = data;
+
+    return be->ops.argmax(be, &(struct m40_argmax_args){.x = at[0], .ids = at[1], .n_rows = a->n_rows, .n_cols = a->n_cols}, err);
+}
+
+/* Rows with ties, among zeros of both signs too, NaNs, infinities, and nothing that could win. */
+static void make_argmax_row(struct parity *p, float *x, uint32_t n, unsigned kind)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (kind == 1)
+            x[i] = (float)parity_below(p, 5);
+        else if (kind == 2 && parity_below(p, 3) == 0)
+            x[i] = NAN;
+        else if (kind == 3)
+            x[i] = i % 2 ? 0.0f : -0.0f;
+        else if (kind == 4)
+            x[i] = parity_below(p, 2) ? NAN : -INFINITY;
+    }
+    if (kind == 5)
+        x[parity_below(p, n)] = x[n - 1] = INFINITY;
+}
+
+static int32_t expect_argmax(const float *x, uint32_t n)
+{
+    int32_t best = -1;
+
+    for (uint32_t i = n; i-- > 0;)
+        if (x[i] > -INFINITY && (best < 0 || x[i] >= x[best]))
+            best = (int32_t)i;
+    return best < 0 ? 0 : best;
+}
+
+static void check_argmax(struct parity *p, struct argmax_case a, unsigned number)
+{
+    struct parity_case c = {.need = {.n_tokens = a.n_rows, .n_rows = a.n_cols}, .issue = issue_argmax, .args = &a};
+    float *x = parity_floats(p, &c, (size_t)a.n_rows * a.n_cols, PARITY_RANDOM);
+
+    snprintf(c.name, sizeof c.name, "argmax of %u rows of %u", a.n_rows, a.n_cols);
+    for (uint32_t r = 0; r < a.n_rows; r++)
+        make_argmax_row(p, x + (size_t)r * a.n_cols, a.n_cols, (number + r) % 6);
+    parity_in(&c, x, (size_t)a.n_rows * a.n_cols * sizeof *x);
+    parity_out(&c, a.n_rows * sizeof(int32_t));
+    parity_run(p, &c);
+    for (uint32_t r = 0; c.buffers[1].result[0] && r < a.n_rows; r++) {
+        int32_t id, expected = expect_argmax(x + (size_t)r * a.n_cols, a.n_cols);
+
+        memcpy(&id, (const uint8_t *)c.buffers[1].result[0] + r * sizeof id, sizeof id);
+        parity_check(p, 0, id == expected, "%s: row %u gives %d, expected %d", c.name, r, id, expected);
+    }
+    parity_case_free(&c);
+}
+
+void parity_argmax(struct parity *p, uint32_t unused)
+{
+    static const uint32_t rows[] = {1, 3, 17}, cols[] = {1, 31, 256, 1025, 5000, 70001};
+
+    (void)unused;
+    for (unsigned i = 0; i < 18; i += p->is_thin ? 5 : 1)
+        check_argmax(p, (struct argmax_case){rows[i % 3], cols[i / 3]}, i);
 }
 
 /* ---- limits ---- */

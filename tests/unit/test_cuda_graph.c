@@ -38,7 +38,8 @@ struct decoder {
     int32_t ids[2 * N_PROMPT], pos[2 * N_PROMPT], slot[2 * N_PROMPT];
 };
 
-static void decoder_step(struct decoder *d, uint32_t first, uint32_t n, float *logits)
+/* logits NULL: only ids, [2]. */
+static void decoder_step(struct decoder *d, uint32_t first, uint32_t n, float *logits, int32_t *best)
 {
     static const int32_t pages[] = {5, 1, 0, 2, 4, 3};
     struct m40_batch batch = {.ids = d->ids, .pos = d->pos, .slot = d->slot, .pages = pages, .n_logits = 2};
@@ -55,7 +56,23 @@ static void decoder_step(struct decoder *d, uint32_t first, uint32_t n, float *l
         rows[s] = (int32_t)batch.n_tokens - 1;
     }
     batch.logit_rows = rows;
-    OK(m40_forward_step(d->forward, &batch, logits, &err));
+    if (logits)
+        OK(m40_forward_step(d->forward, &batch, logits, &err));
+    else
+        OK(m40_forward_step_greedy(d->forward, &batch, best, &err));
+}
+
+/* The last step again, as one that gives only the likeliest tokens: it is another step than the one that gives logits. */
+static void check_greedy(struct decoder *d, const float *logits)
+{
+    for (int turn = 0; turn < 3; turn++) {
+        int32_t best[2] = {-1, -1};
+
+        decoder_step(d, N_PROMPT + N_DECODED - 1, 1, NULL, best);
+        for (uint32_t row = 0; row < 2; row++)
+            for (uint32_t i = 0; i < N_VOCAB; i++)
+                assert_true(logits[row * N_VOCAB + i] <= logits[row * N_VOCAB + (uint32_t)best[row]]);
+    }
 }
 
 /* logits: [1 + N_DECODED][2][N_VOCAB]; counters: of the last step */
@@ -67,15 +84,16 @@ static void decode(struct m40_backend *be, const struct m40_gguf *gguf, float *l
 
     OK(m40_model_open(&d.model, gguf, be, NULL, NULL, &err));
     OK(m40_forward_open(&d.forward, d.model, &limits, &err));
-    decoder_step(&d, 0, N_PROMPT, logits);
+    decoder_step(&d, 0, N_PROMPT, logits, NULL);
     for (uint32_t i = 0; i < N_DECODED; i++) {
         *counters = *now;
-        decoder_step(&d, N_PROMPT + i, 1, logits + (size_t)(i + 1) * 2 * N_VOCAB);
+        decoder_step(&d, N_PROMPT + i, 1, logits + (size_t)(i + 1) * 2 * N_VOCAB, NULL);
     }
     counters->n_launches = now->n_launches - counters->n_launches;
     counters->n_graph_launches = now->n_graph_launches - counters->n_graph_launches;
     counters->n_syncs = now->n_syncs - counters->n_syncs;
     counters->n_allocs = now->n_allocs - counters->n_allocs;
+    check_greedy(&d, logits + (size_t)N_DECODED * 2 * N_VOCAB);
     m40_forward_close(&d.forward);
     m40_model_close(&d.model);
 }
@@ -118,7 +136,7 @@ static void test_recorded_steps_give_the_same_bits(void **state)
 /* A step of one operation: y = x, two floats. Returns whether the backend had it. */
 static bool copy_step(struct m40_backend *be, m40_addr memory, uint32_t number, bool is_whole)
 {
-    struct m40_step_key key = {memory, 1, number, number};
+    struct m40_step_key key = {memory, 1, number, number, false};
     struct m40_gather_rows_args args = {.x = memory, .rows = memory + 256, .y = memory + 512, .n_rows = 1, .n_cols = 2};
     bool is_issued;
 
@@ -201,7 +219,7 @@ static void test_a_step_that_cannot_be_recorded_fails(void **state)
     struct m40_cuda_driver *driver = m40_cuda_of(be)->driver;
     CUresult (*instantiate)(CUgraphExec *, CUgraph, unsigned long long) = driver->GraphInstantiate;
     m40_addr memory = new_memory(be);
-    struct m40_step_key key = {memory, 1, 1, 1};
+    struct m40_step_key key = {memory, 1, 1, 1, false};
     bool is_issued;
 
     (void)state;

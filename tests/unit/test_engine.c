@@ -223,6 +223,38 @@ static void test_together_equals_alone(void **state)
     }
 }
 
+/* A greedy request gives the same tokens when nobody looks at logits, so that they stay on the device; alone, and beside one that needs them. */
+static void test_greedy_without_logits(void **state)
+{
+    static struct record with, without, beside;
+    struct m40_engine *e = open_engine(128, 32, 2);
+    m40llm_request_options o = request(&with, 20);
+    int32_t prompt[40];
+
+    (void)state;
+    o.sampling.temperature = 0;
+    make_prompt(prompt, 40, test_seed() ^ 99);
+    submit(e, &with, prompt, 40, &o);
+    wait_for(&with);
+    for (int turn = 0; turn < 2; turn++) {
+        m40llm_request_options other = request(&beside, 9);
+
+        o = request(&without, 20);
+        o.on_logits = NULL;
+        o.sampling.temperature = 0;
+        submit(e, &without, prompt, 40, &o);
+        other.sampling.temperature = 0.9f;
+        if (turn == 1)
+            submit(e, &beside, prompt, 5, &other);
+        wait_for(&without);
+        if (turn == 1)
+            wait_for(&beside);
+        assert_int_equal(without.n_tokens, with.n_tokens);
+        assert_memory_equal(without.tokens, with.tokens, with.n_tokens * sizeof *with.tokens);
+    }
+    m40_engine_close(&e);
+}
+
 static void test_rows_of_logits(void **state)
 {
     static struct record all, last;
@@ -556,6 +588,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_together_equals_alone),
+        cmocka_unit_test(test_greedy_without_logits),
         cmocka_unit_test(test_rows_of_logits),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_end_tokens),

@@ -61,6 +61,7 @@ static const struct m40_backend_ops cuda_ops = {
     .attention = m40_cuda_attention,
     .silu_mul = m40_cuda_silu_mul,
     .gather_rows = m40_cuda_gather_rows,
+    .argmax = m40_cuda_argmax,
     .step_begin = m40_cuda_step_begin,
     .step_end = m40_cuda_step_end,
 };

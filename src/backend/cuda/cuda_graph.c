@@ -23,7 +23,8 @@ void m40_cuda_forget_steps(struct m40_cuda *c)
 
 static bool is_same(const struct m40_step_key *a, const struct m40_step_key *b)
 {
-    return a->owner == b->owner && a->n_tokens == b->n_tokens && a->n_logits == b->n_logits && a->max_pos == b->max_pos;
+    return a->owner == b->owner && a->n_tokens == b->n_tokens && a->n_logits == b->n_logits && a->max_pos == b->max_pos &&
+           a->is_greedy == b->is_greedy;
 }
 
 static struct m40_cuda_step *find_step(struct m40_cuda *c, const struct m40_step_key *key)

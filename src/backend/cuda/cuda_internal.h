@@ -45,7 +45,7 @@ struct m40_cuda_function {
 
 /* Kernels of the operations that every model needs; loaded at open. */
 struct m40_cuda_op_kernels {
-    CUfunction rms_norm, rms_norm_short, rope_append, silu_mul, gather_rows, block_sums;
+    CUfunction rms_norm, rms_norm_short, rope_append, silu_mul, gather_rows, argmax, block_sums;
     CUfunction attention_split[4]; /* by log2 of the query heads a thread has */
     CUfunction attention_merge, attention_fused;
 };
@@ -185,6 +185,7 @@ m40llm_status m40_cuda_rms_norm(struct m40_backend *be, const struct m40_rms_nor
 m40llm_status m40_cuda_rope_append(struct m40_backend *be, const struct m40_rope_append_args *args, m40llm_error *err);
 m40llm_status m40_cuda_silu_mul(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
 m40llm_status m40_cuda_gather_rows(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);
+m40llm_status m40_cuda_argmax(struct m40_backend *be, const struct m40_argmax_args *args, m40llm_error *err);
 
 /* Sums of x [n_tokens][n_cols] over every `sub` (16 or 32) columns, ascending, into scratch.block_sums: float [n_tokens][ceil(n_cols / sub)]. INVALID_ARGUMENT beyond the workload. */
 m40llm_status m40_cuda_block_sums(struct m40_cuda *c, m40_addr x, uint32_t n_tokens, uint32_t n_cols, uint32_t sub, m40llm_error *err);

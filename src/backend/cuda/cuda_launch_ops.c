@@ -1,7 +1,12 @@
 /* Argument checks and launch shapes of the operations, but for matmul, embed and attention. */
 #include "backend/cuda/cuda_internal.h"
 
-enum { ELEMENTS_A_WORD = 4, HEADS_A_BLOCK = 8, SUMS_A_BLOCK = 32, SUMS_THREADS = 128, SHORT_ROWS = 8 };
+enum { ELEMENTS_A_WORD = 4, HEADS_A_BLOCK = 8, ARGMAX_MAX_PARTS = 64, ARGMAX_PART = 1024, SUMS_A_BLOCK = 32, SUMS_THREADS = 128, SHORT_ROWS = 8 };
+
+static uint32_t min_u32(uint64_t a, uint32_t b)
+{
+    return a < b ? (uint32_t)a : b;
+}
 
 static bool is_aligned(m40_addr addr)
 {
@@ -18,6 +23,7 @@ m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err)
     M40_TRY(m40_cuda_kernel(c, "rope_append", "rope_append", &k->rope_append, err));
     M40_TRY(m40_cuda_kernel(c, "act", "silu_mul", &k->silu_mul, err));
     M40_TRY(m40_cuda_kernel(c, "rows", "gather_rows", &k->gather_rows, err));
+    M40_TRY(m40_cuda_kernel(c, "rows", "argmax", &k->argmax, err));
     M40_TRY(m40_cuda_kernel(c, "rows", "block_sums", &k->block_sums, err));
     M40_TRY(m40_cuda_kernel(c, "attention", "attention_split_1", &k->attention_split[0], err));
     M40_TRY(m40_cuda_kernel(c, "attention", "attention_split_2", &k->attention_split[1], err));
@@ -124,6 +130,29 @@ m40llm_status m40_cuda_gather_rows(struct m40_backend *be, const struct m40_gath
     };
 
     return m40_cuda_launch(c, c->kernels.gather_rows, args->n_rows, m40_cuda_div_up(n_words, M40_CUDA_MAX_THREADS), 1, M40_CUDA_MAX_THREADS, &a, err);
+}
+
+/* Rows in slices of as many as scratch memory can hold what is found of. */
+m40llm_status m40_cuda_argmax(struct m40_backend *be, const struct m40_argmax_args *args, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_cuda *c = m40_cuda_of(be);
+    uint64_t n_room = c->scratch.partials.n_bytes / (2 * sizeof(float));
+    uint32_t n_parts = min_u32(min_u32(n_room, ARGMAX_MAX_PARTS), m40_cuda_div_up(args->n_cols, ARGMAX_PART)), n_slice;
+    struct argmax_args a = {
+        .found = m40_cuda_ptr(c->scratch.partials.addr), .counters = m40_cuda_ptr(c->scratch.counters.addr), .n_cols = args->n_cols};
+
+    M40_FAIL_IF(args->n_cols == 0, M40LLM_UNSUPPORTED, "argmax over rows of 0 columns");
+    M40_FAIL_IF(args->n_rows > c->workload.n_tokens || args->n_cols > c->workload.n_rows, M40LLM_INVALID_ARGUMENT,
+                "argmax of %u rows of %u is beyond the reserved %u of %u", args->n_rows, args->n_cols, c->workload.n_tokens, c->workload.n_rows);
+    n_slice = min_u32(n_room / n_parts, M40_CUDA_N_COUNTERS);
+    for (uint32_t first = 0; first < args->n_rows; first += n_slice) {
+        a.x = m40_cuda_ptr(args->x + (uint64_t)first * args->n_cols * sizeof(float));
+        a.ids = m40_cuda_ptr(args->ids + (uint64_t)first * sizeof(int32_t));
+        M40_TRY(m40_cuda_launch(c, c->kernels.argmax, n_parts, min_u32(n_slice, args->n_rows - first), 1, M40_CUDA_MAX_THREADS, &a, err));
+    }
+fail:
+    return status;
 }
 
 m40llm_status m40_cuda_block_sums(struct m40_cuda *c, m40_addr x, uint32_t n_tokens, uint32_t n_cols, uint32_t sub, m40llm_error *err)

@@ -107,6 +107,15 @@ struct gather_rows_args {
     uint32_t n_cols, is_wide;
 };
 
+/* Grid (parts of a row, row); the last block of a row to end merges what the others found. */
+struct argmax_args {
+    const float *x;     /* [n_rows][n_cols] */
+    float *found;       /* [n_rows][n_parts][value, its column as bits] */
+    uint32_t *counters; /* [n_rows], zero, and zero again afterwards */
+    int32_t *ids;       /* [n_rows] */
+    uint32_t n_cols;
+};
+
 /* Grid (token, 32 sub-blocks), 128 threads. */
 struct block_sums_args {
     const float *x; /* [n_tokens][n_cols] */
