@@ -6,16 +6,28 @@ struct rms_norm_shared {
     float s[8];
 };
 
-/* Thread j owns partial sum j, so the loads are coalesced and the order is the contract's. */
+enum { N_KEPT = 16 }; /* elements of its row that a thread keeps: rows of up to 4096 are read once, and all loads are under way together */
+
+/* Thread j owns partial sum j, so the loads are coalesced and the order is the contract's. What lies behind the row's end is 0, and fmaf(0, 0, p) is p. */
 SIMT_KERNEL(rms_norm, struct rms_norm_args, 256)
 {
     SIMT_SHARED(struct rms_norm_shared, shared);
     uint64_t offset = (uint64_t)simt_block_x() * args.n_cols;
     const float *x = args.x + offset;
     float *y = args.y + offset;
-    float p = 0.0f, r;
+    float kept[N_KEPT], weight[N_KEPT], p = 0.0f, r;
 
-    for (uint32_t c = simt_thread(); c < args.n_cols; c += 256)
+    M40_UNROLL
+    for (uint32_t k = 0; k < N_KEPT; k++) {
+        uint32_t c = 256 * k + simt_thread();
+
+        kept[k] = c < args.n_cols ? x[c] : 0.0f;
+        weight[k] = c < args.n_cols ? args.weight[c] : 0.0f;
+    }
+    M40_UNROLL
+    for (uint32_t k = 0; k < N_KEPT; k++)
+        p = m40_fmaf(kept[k], kept[k], p);
+    for (uint32_t c = 256 * N_KEPT + simt_thread(); c < args.n_cols; c += 256)
         p = m40_fmaf(x[c], x[c], p);
     p = warp_tree(p);
     if (simt_lane() == 0)
@@ -26,7 +38,14 @@ SIMT_KERNEL(rms_norm, struct rms_norm_args, 256)
     for (uint32_t d = 4; d > 0; d /= 2)
         p = p + simt_shfl_xor_f32(p, d);
     r = norm_scale(p, args.n_cols, args.eps);
-    for (uint32_t c = simt_thread(); c < args.n_cols; c += 256)
+    M40_UNROLL
+    for (uint32_t k = 0; k < N_KEPT; k++) {
+        uint32_t c = 256 * k + simt_thread();
+
+        if (c < args.n_cols)
+            y[c] = (kept[k] * r) * weight[k];
+    }
+    for (uint32_t c = 256 * N_KEPT + simt_thread(); c < args.n_cols; c += 256)
         y[c] = (x[c] * r) * args.weight[c];
 }
 
