@@ -78,9 +78,9 @@ SIMT_KERNEL(argmax, struct argmax_args, 256)
         shared->is_last = simt_atomic_add_u32(args.counters + row, 1) == n_parts - 1;
     }
     simt_barrier();
+    simt_fence(); /* before is_last is read: the compiler takes the barrier alone for no reason to read shared memory again */
     if (!shared->is_last)
         return;
-    simt_fence();
     mine.value = m40_bits_to_f32(0xff800000u);
     mine.col = 0;
     for (uint32_t i = simt_thread(); i < n_parts; i += 256) {
