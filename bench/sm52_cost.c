@@ -236,7 +236,7 @@ static void print_other(const struct sm52_cost *c)
 /* Launches of a step. */
 static double launch_s(const struct sm52_model *model)
 {
-    return (model->n_layers * SM52_LAUNCHES_PER_LAYER + 3) * SM52_LAUNCH_S;
+    return (model->n_layers * SM52_LAUNCHES_PER_LAYER + 5) * SM52_LAUNCH_S;
 }
 
 static void print_model(const struct report *r, const struct sm52_model *model, const struct sm52_mix *mix)
