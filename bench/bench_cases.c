@@ -178,6 +178,7 @@ static m40llm_status issue_attention(struct m40_backend *be, const void *data, u
     struct m40_kv_layer kv = work->kv;
     struct m40_attention_args args = {.kv = &kv, .rows = &work->rows, .q = work->q, .y = work->y, .n_heads = BENCH_HEADS};
 
+    args.q_stride = BENCH_HEADS * BENCH_HEAD_DIM;
     args.scale = 1.0f / sqrtf((float)BENCH_HEAD_DIM);
     kv.base += i % work->n_copies * work->layer_bytes;
     return be->ops.attention(be, &args, err);
@@ -245,7 +246,8 @@ fail:
 /* ---- element-wise operations: their data comes from the operation before, so nothing is rotated ---- */
 
 struct plain_work {
-    m40_addr x, y, weight, pos;
+    m40_addr x, y, weight;
+    struct m40_rows rows;
     uint32_t n_tokens;
 };
 
@@ -259,26 +261,34 @@ static m40llm_status issue_norm(struct m40_backend *be, const void *data, uint32
     return be->ops.rms_norm(be, &args, err);
 }
 
-static m40llm_status issue_rope(struct m40_backend *be, const void *data, uint32_t i, m40llm_error *err)
+/* x: q, k and v of a token side by side; y serves as the cache. */
+static m40llm_status issue_rope_append(struct m40_backend *be, const void *data, uint32_t i, m40llm_error *err)
 {
     const struct plain_work *work = data;
-    struct m40_rope_args args = {.x = work->x,
-                                 .pos = work->pos,
-                                 .table = work->weight,
-                                 .n_tokens = work->n_tokens,
-                                 .n_heads = BENCH_HEADS,
-                                 .head_dim = BENCH_HEAD_DIM,
-                                 .n_rot = BENCH_HEAD_DIM,
-                                 .style = M40_ROPE_NORM};
+    struct m40_rows rows = work->rows;
+    struct m40_kv_layer kv = {.base = work->y, .n_pages = rows.n_slot_pages, .n_kv_heads = BENCH_KV_HEADS, .head_dim = BENCH_HEAD_DIM};
+    struct m40_rope_append_args args = {.kv = &kv,
+                                        .rows = &rows,
+                                        .q = work->x,
+                                        .k = work->x + BENCH_HIDDEN * sizeof(float),
+                                        .v = work->x + (BENCH_HIDDEN + BENCH_KV_WIDTH) * sizeof(float),
+                                        .q_stride = BENCH_QKV,
+                                        .kv_stride = BENCH_QKV,
+                                        .table = work->weight,
+                                        .n_heads = BENCH_HEADS,
+                                        .n_rot = BENCH_HEAD_DIM,
+                                        .style = M40_ROPE_NORM};
 
     (void)i;
-    return be->ops.rope(be, &args, err);
+    rows.n_tokens = work->n_tokens;
+    return be->ops.rope_append(be, &args, err);
 }
 
 static m40llm_status issue_silu(struct m40_backend *be, const void *data, uint32_t i, m40llm_error *err)
 {
     const struct plain_work *work = data;
-    struct m40_silu_mul_args args = {.gate = work->x, .up = work->weight, .y = work->y, .n = (uint64_t)work->n_tokens * BENCH_FFN};
+    struct m40_silu_mul_args args = {
+        .gate = work->x, .up = work->weight, .y = work->y, .n_rows = work->n_tokens, .n_cols = BENCH_FFN, .stride = BENCH_FFN};
 
     (void)i;
     return be->ops.silu_mul(be, &args, err);
@@ -303,9 +313,10 @@ static m40llm_status time_plain(struct bench_device *d, const struct plain_op *o
 
     M40_TRY(make_numbers(d, max_tokens * op->n_cols, false, &args.x, err));
     M40_TRY(make_numbers(d, max_tokens * op->n_weight_token + op->n_weight, false, &args.weight, err));
-    M40_TRY(m40_cuda_alloc(d->backend, max_tokens * op->n_cols * sizeof(float), &args.y, err));
+    M40_TRY(m40_cuda_alloc(d->backend, m40_round_up(max_tokens, M40_KV_PAGE) * op->n_cols * sizeof(float), &args.y,
+                           err)); /* whole pages of a cache, too */
     M40_TRY(make_rows(d, (uint32_t)max_tokens, (uint32_t)max_tokens, &rows, err));
-    args.pos = rows.pos;
+    args.rows = rows;
     for (size_t i = 0; i < tokens.n; i++) {
         struct bench_row row = {.op = op->name, .n_cols = op->n_cols, .n_tokens = tokens.values[i]};
 
@@ -332,7 +343,13 @@ m40llm_status bench_norm(struct bench_device *d, struct bench_sizes tokens, cons
 
 m40llm_status bench_rope(struct bench_device *d, struct bench_sizes tokens, const struct bench_sink *sink, m40llm_error *err)
 {
-    const struct plain_op op = {"rope", issue_rope, BENCH_HIDDEN, BENCH_HEAD_DIM, 0, (2.0 * BENCH_HIDDEN + BENCH_HEAD_DIM) * sizeof(float)};
+    const struct plain_op op = {"rope_append",
+                                issue_rope_append,
+                                BENCH_QKV,
+                                BENCH_HEAD_DIM,
+                                0,
+                                (2.0 * BENCH_HIDDEN + 2.0 * BENCH_KV_WIDTH + BENCH_HEAD_DIM) * sizeof(float) +
+                                    2.0 * BENCH_KV_WIDTH * sizeof(uint16_t)};
 
     return time_plain(d, &op, tokens, sink, err);
 }

@@ -6,6 +6,10 @@
 
 /* The attention of an 8B model, and the widths of its other operations. */
 enum { BENCH_KV_HEADS = 8, BENCH_HEADS = 32, BENCH_HEAD_DIM = 128, BENCH_HIDDEN = 4096, BENCH_FFN = 14336, BENCH_VOCAB = 128256 };
+enum {
+    BENCH_KV_WIDTH = BENCH_KV_HEADS * BENCH_HEAD_DIM,
+    BENCH_QKV = BENCH_HIDDEN + 2 * BENCH_KV_WIDTH
+}; /* floats of k, and of q, k and v, of a token */
 
 /* One line of the table. Fields that mean nothing for an operation are 0 or NULL. */
 struct bench_row {

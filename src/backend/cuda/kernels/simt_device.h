@@ -48,9 +48,10 @@ SIMT_INLINE uint32_t simt_warp(void)
     return simt_thread() / SIMT_WARP;
 }
 
+/* As asm, because clang's builtin does not keep it from moving a read of static shared memory across. */
 SIMT_INLINE void simt_barrier(void)
 {
-    __syncthreads();
+    asm volatile("bar.sync 0;" ::: "memory");
 }
 
 SIMT_INLINE uint32_t simt_shfl_u32(uint32_t v, uint32_t lane)
