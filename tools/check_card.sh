@@ -15,6 +15,8 @@ for i in 1 2; do
 done 2>&1 | tee "$out/first_start.txt"
 [ "${3:-}" = quick ] && exit
 export TMPDIR=${TMPDIR:-/dev/shm}
+"$build/bench-kernels" --ops matmul --shapes 4096x14336 --tokens 1,8,512 --types f16,q8_0,q4_0,q4_k,q5_k,q6_k,iq4_xs,mxfp4 --device cuda:0 2>&1 | tee "$out/kernels.txt"
+"$build/bench-kernels" --ops attention,norm,rope,silu --device cuda:0 2>&1 | tee -a "$out/kernels.txt"
 for synth in 8b:f16 8b:q4_k 1b:q4_k tiny:q4_k; do
     M40LLM_LOG=info "$build/m40llm" bench --synth $synth --device cuda -p 512 -n 128
 done 2>&1 | tee "$out/bench.txt"

@@ -16,9 +16,9 @@ M40_HD uint32_t kv_page(const struct kv_view *kv, uint32_t slot, uint32_t pos)
 /* K (which = 0) or V (1) of one head at a position of the page. */
 M40_HD uint8_t *kv_row(const struct kv_view *kv, uint32_t page, uint32_t which, uint32_t head, uint32_t pos_in_page)
 {
-    uint32_t row_bytes = kv->head_dim * (kv->is_f32 ? 4 : 2), page_row = (page * 2 + which) * kv->n_kv_heads + head;
+    uint64_t row = (((uint64_t)page * 2 + which) * kv->n_kv_heads + head) * KV_PAGE + pos_in_page;
 
-    return kv->base + (uint64_t)page_row * (KV_PAGE * row_bytes) + pos_in_page * row_bytes;
+    return kv->base + row * kv->head_dim * (kv->is_f32 ? 4 : 2);
 }
 
 #endif

@@ -1,4 +1,4 @@
-/* Words of 128 and 64 bits, for kernels: a load or store of one is a single instruction where the address is a multiple of its size. */
+/* 128-bit words, for kernels: a load or store of one is a single instruction where the address is a multiple of 16. */
 #ifndef M40_CUDA_KERNELS_WORDS_H
 #define M40_CUDA_KERNELS_WORDS_H
 
@@ -9,10 +9,6 @@
 struct m40_f32x4 {
     float v[4];
 } __attribute__((aligned(16)));
-
-struct m40_f32x2 {
-    float v[2];
-} __attribute__((aligned(8)));
 
 struct m40_u32x4 {
     uint32_t u[4];
