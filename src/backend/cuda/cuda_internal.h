@@ -15,7 +15,9 @@ enum { M40_CUDA_N_STAGES = 4 };          /* pieces of the ring */
 enum { M40_CUDA_READ_BYTES = 1 << 20 };  /* pinned memory that reads pass through */
 enum { M40_CUDA_N_COUNTERS = 8192 };     /* of scratch.counters */
 enum { M40_CUDA_N_STEPS = 64 };          /* recorded steps that are kept */
-enum { M40_CUDA_SMALL_TOKENS = 16 };     /* for so many tokens a matmul can always share K among blocks through scratch.partials; for more where it fits */
+enum {
+    M40_CUDA_SMALL_TOKENS = 16
+}; /* for so many tokens a matmul can always share K among blocks through scratch.partials; for more where it fits */
 
 struct m40_cuda_area {
     m40_addr addr;
