@@ -14,7 +14,7 @@
 
 #define MATVEC_THREADS    256 /* a warp for each chunk of a group */
 #define MATVEC_MAX_TOKENS 16
-/* Row tiles of a block. Shared memory hands a warp 32 floats a clock, so for several tokens each x must serve more than one row of a lane. */
+/* Row tiles of a block. From four tokens on each x that is loaded serves two rows of a lane: measured to pay there, and not below (docs/performance.md). */
 #define MATVEC_ROW_TILES(n_tokens) ((n_tokens) < 4 ? 1 : 2)
 
 #define GEMM_ROWS_OF(t)       ((t) == 64 ? 64 : 128)   /* of a block */
