@@ -20,10 +20,12 @@ struct tile_reader {
     static void name##_read(const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m, float *values)                                       \
     {                                                                                                                                                \
         struct name##_lane lane_state;                                                                                                               \
+        struct name##_quants quants;                                                                                                                 \
                                                                                                                                                      \
         name##_open(&lane_state, tile, lane);                                                                                                        \
-        name##_weights(&lane_state, tile, lane, b, w, m);                                                                                            \
-        name##_values(&lane_state, tile, lane, b, values);                                                                                           \
+        name##_load(&quants, tile, lane, b);                                                                                                         \
+        name##_weights(&lane_state, &quants, b, w, m);                                                                                               \
+        name##_values(&lane_state, &quants, b, values);                                                                                              \
     }
 M40_FORMAT_MAP(DEFINE_READER)
 

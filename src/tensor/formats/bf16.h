@@ -27,23 +27,33 @@ M40_HD void bf16_open(struct bf16_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->unused = 0;
 }
 
-M40_HD void bf16_values(const struct bf16_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct bf16_quants {
+    struct m40_piece elems[4];
+};
+
+M40_HD void bf16_load(struct bf16_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
 {
-    (void)lane_state;
+    M40_UNROLL
+    for (unsigned p = 0; p < 4; p++)
+        quants->elems[p] = m40_piece_load(tile, bf16_ELEMS + (b * 4 + p) * M40_PLANE_BYTES, lane);
+}
+
+M40_HD void bf16_values(const struct bf16_lane *lane_state, const struct bf16_quants *quants, unsigned b, float *values)
+{
+    (void)lane_state, (void)b;
     M40_UNROLL
     for (unsigned p = 0; p < 4; p++) {
-        struct m40_piece elems = m40_piece_load(tile, bf16_ELEMS + (b * 4 + p) * M40_PLANE_BYTES, lane);
-
         M40_UNROLL
         for (unsigned i = 0; i < 8; i++)
-            values[p * 8 + i] = m40_bf16_to_f32((uint16_t)(elems.u[i / 2] >> i % 2 * 16 & 0xffff));
+            values[p * 8 + i] = m40_bf16_to_f32((uint16_t)(quants->elems[p].u[i / 2] >> i % 2 * 16 & 0xffff));
     }
 }
 
-M40_HD void bf16_weights(const struct bf16_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void bf16_weights(const struct bf16_lane *lane_state, const struct bf16_quants *quants, unsigned b, float *w, float *m)
 {
     (void)m;
-    bf16_values(lane_state, tile, lane, b, w);
+    bf16_values(lane_state, quants, b, w);
 }
 
 #ifndef M40_DEVICE_CODE

@@ -27,23 +27,33 @@ M40_HD void f16_open(struct f16_lane *lane_state, const uint8_t *tile, unsigned 
     lane_state->unused = 0;
 }
 
-M40_HD void f16_values(const struct f16_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct f16_quants {
+    struct m40_piece elems[4];
+};
+
+M40_HD void f16_load(struct f16_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
 {
-    (void)lane_state;
+    M40_UNROLL
+    for (unsigned p = 0; p < 4; p++)
+        quants->elems[p] = m40_piece_load(tile, f16_ELEMS + (b * 4 + p) * M40_PLANE_BYTES, lane);
+}
+
+M40_HD void f16_values(const struct f16_lane *lane_state, const struct f16_quants *quants, unsigned b, float *values)
+{
+    (void)lane_state, (void)b;
     M40_UNROLL
     for (unsigned p = 0; p < 4; p++) {
-        struct m40_piece elems = m40_piece_load(tile, f16_ELEMS + (b * 4 + p) * M40_PLANE_BYTES, lane);
-
         M40_UNROLL
         for (unsigned i = 0; i < 8; i++)
-            values[p * 8 + i] = m40_f16_to_f32((uint16_t)(elems.u[i / 2] >> i % 2 * 16 & 0xffff));
+            values[p * 8 + i] = m40_f16_to_f32((uint16_t)(quants->elems[p].u[i / 2] >> i % 2 * 16 & 0xffff));
     }
 }
 
-M40_HD void f16_weights(const struct f16_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void f16_weights(const struct f16_lane *lane_state, const struct f16_quants *quants, unsigned b, float *w, float *m)
 {
     (void)m;
-    f16_values(lane_state, tile, lane, b, w);
+    f16_values(lane_state, quants, b, w);
 }
 
 #ifndef M40_DEVICE_CODE

@@ -27,23 +27,33 @@ M40_HD void f32_open(struct f32_lane *lane_state, const uint8_t *tile, unsigned 
     lane_state->unused = 0;
 }
 
-M40_HD void f32_values(const struct f32_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct f32_quants {
+    struct m40_piece elems[8];
+};
+
+M40_HD void f32_load(struct f32_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
 {
-    (void)lane_state;
+    M40_UNROLL
+    for (unsigned p = 0; p < 8; p++)
+        quants->elems[p] = m40_piece_load(tile, f32_ELEMS + (b * 8 + p) * M40_PLANE_BYTES, lane);
+}
+
+M40_HD void f32_values(const struct f32_lane *lane_state, const struct f32_quants *quants, unsigned b, float *values)
+{
+    (void)lane_state, (void)b;
     M40_UNROLL
     for (unsigned p = 0; p < 8; p++) {
-        struct m40_piece elems = m40_piece_load(tile, f32_ELEMS + (b * 8 + p) * M40_PLANE_BYTES, lane);
-
         M40_UNROLL
         for (unsigned i = 0; i < 4; i++)
-            values[p * 4 + i] = m40_bits_to_f32(elems.u[i]);
+            values[p * 4 + i] = m40_bits_to_f32(quants->elems[p].u[i]);
     }
 }
 
-M40_HD void f32_weights(const struct f32_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void f32_weights(const struct f32_lane *lane_state, const struct f32_quants *quants, unsigned b, float *w, float *m)
 {
     (void)m;
-    f32_values(lane_state, tile, lane, b, w);
+    f32_values(lane_state, quants, b, w);
 }
 
 #ifndef M40_DEVICE_CODE

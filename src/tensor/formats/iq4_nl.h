@@ -34,23 +34,32 @@ M40_HD void iq4_nl_open(struct iq4_nl_lane *lane_state, const uint8_t *tile, uns
     lane_state->d = m40_piece_load(tile, iq4_nl_D, lane);
 }
 
-M40_HD void iq4_nl_unpack(const struct iq4_nl_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *out)
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct iq4_nl_quants {
+    struct m40_piece low;
+};
+
+M40_HD void iq4_nl_load(struct iq4_nl_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
+{
+    quants->low = m40_piece_load(tile, iq4_nl_QUANTS + b * M40_PLANE_BYTES, lane);
+}
+
+M40_HD void iq4_nl_unpack(const struct iq4_nl_lane *lane_state, const struct iq4_nl_quants *quants, unsigned b, enum m40_view view, float *out)
 {
     const uint32_t table[4] = IQ4_NL_TABLE;
-    struct m40_piece quants = m40_piece_load(tile, iq4_nl_QUANTS + b * M40_PLANE_BYTES, lane);
 
-    m40_widen32_table(&quants, table, m40_f16_to_f32(m40_piece_half(&lane_state->d, b)), view, out);
+    m40_widen32_table(&quants->low, table, m40_f16_to_f32(m40_piece_half(&lane_state->d, b)), view, out);
 }
 
-M40_HD void iq4_nl_weights(const struct iq4_nl_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void iq4_nl_weights(const struct iq4_nl_lane *lane_state, const struct iq4_nl_quants *quants, unsigned b, float *w, float *m)
 {
     (void)m;
-    iq4_nl_unpack(lane_state, tile, lane, b, M40_WEIGHT, w);
+    iq4_nl_unpack(lane_state, quants, b, M40_WEIGHT, w);
 }
 
-M40_HD void iq4_nl_values(const struct iq4_nl_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void iq4_nl_values(const struct iq4_nl_lane *lane_state, const struct iq4_nl_quants *quants, unsigned b, float *values)
 {
-    iq4_nl_unpack(lane_state, tile, lane, b, M40_VALUE, values);
+    iq4_nl_unpack(lane_state, quants, b, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE

@@ -29,6 +29,16 @@ M40_HD void iq4_xs_open(struct iq4_xs_lane *lane_state, const uint8_t *tile, uns
     lane_state->head = m40_piece8_load(tile, iq4_xs_HEAD, lane);
 }
 
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct iq4_xs_quants {
+    struct m40_piece low;
+};
+
+M40_HD void iq4_xs_load(struct iq4_xs_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
+{
+    quants->low = m40_piece_load(tile, iq4_xs_QUANTS + b * M40_PLANE_BYTES, lane);
+}
+
 /* d * (sc - 32) of sub-block b: exact. */
 M40_HD float iq4_xs_scale(const struct m40_piece8 *head, unsigned b)
 {
@@ -37,23 +47,22 @@ M40_HD float iq4_xs_scale(const struct m40_piece8 *head, unsigned b)
     return m40_f16_to_f32((uint16_t)(head->u[0] & 0xffff)) * (float)((int)sc - 32);
 }
 
-M40_HD void iq4_xs_unpack(const struct iq4_xs_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *out)
+M40_HD void iq4_xs_unpack(const struct iq4_xs_lane *lane_state, const struct iq4_xs_quants *quants, unsigned b, enum m40_view view, float *out)
 {
     const uint32_t table[4] = IQ4_NL_TABLE;
-    struct m40_piece quants = m40_piece_load(tile, iq4_xs_QUANTS + b * M40_PLANE_BYTES, lane);
 
-    m40_widen32_table(&quants, table, iq4_xs_scale(&lane_state->head, b), view, out);
+    m40_widen32_table(&quants->low, table, iq4_xs_scale(&lane_state->head, b), view, out);
 }
 
-M40_HD void iq4_xs_weights(const struct iq4_xs_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void iq4_xs_weights(const struct iq4_xs_lane *lane_state, const struct iq4_xs_quants *quants, unsigned b, float *w, float *m)
 {
     (void)m;
-    iq4_xs_unpack(lane_state, tile, lane, b, M40_WEIGHT, w);
+    iq4_xs_unpack(lane_state, quants, b, M40_WEIGHT, w);
 }
 
-M40_HD void iq4_xs_values(const struct iq4_xs_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void iq4_xs_values(const struct iq4_xs_lane *lane_state, const struct iq4_xs_quants *quants, unsigned b, float *values)
 {
-    iq4_xs_unpack(lane_state, tile, lane, b, M40_VALUE, values);
+    iq4_xs_unpack(lane_state, quants, b, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE

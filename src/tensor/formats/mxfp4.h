@@ -35,30 +35,39 @@ M40_HD void mxfp4_open(struct mxfp4_lane *lane_state, const uint8_t *tile, unsig
     lane_state->exponents = m40_piece8_load(tile, mxfp4_EXPONENTS, lane);
 }
 
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct mxfp4_quants {
+    struct m40_piece low;
+};
+
+M40_HD void mxfp4_load(struct mxfp4_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
+{
+    quants->low = m40_piece_load(tile, mxfp4_QUANTS + b * M40_PLANE_BYTES, lane);
+}
+
 /* 2^(e - 128); the two least are subnormal. */
 M40_HD float mxfp4_scale(unsigned e)
 {
     return m40_bits_to_f32(e < 2 ? 0x00200000u << e : (e - 1) << 23);
 }
 
-M40_HD void mxfp4_unpack(const struct mxfp4_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *out)
+M40_HD void mxfp4_unpack(const struct mxfp4_lane *lane_state, const struct mxfp4_quants *quants, unsigned b, enum m40_view view, float *out)
 {
     const uint32_t table[4] = MXFP4_TABLE;
-    struct m40_piece quants = m40_piece_load(tile, mxfp4_QUANTS + b * M40_PLANE_BYTES, lane);
     unsigned e = (b & 4 ? lane_state->exponents.u[1] : lane_state->exponents.u[0]) >> b % 4 * 8 & 0xff;
 
-    m40_widen32_table(&quants, table, mxfp4_scale(e), view, out);
+    m40_widen32_table(&quants->low, table, mxfp4_scale(e), view, out);
 }
 
-M40_HD void mxfp4_weights(const struct mxfp4_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void mxfp4_weights(const struct mxfp4_lane *lane_state, const struct mxfp4_quants *quants, unsigned b, float *w, float *m)
 {
     (void)m;
-    mxfp4_unpack(lane_state, tile, lane, b, M40_VALUE, w);
+    mxfp4_unpack(lane_state, quants, b, M40_VALUE, w);
 }
 
-M40_HD void mxfp4_values(const struct mxfp4_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void mxfp4_values(const struct mxfp4_lane *lane_state, const struct mxfp4_quants *quants, unsigned b, float *values)
 {
-    mxfp4_unpack(lane_state, tile, lane, b, M40_VALUE, values);
+    mxfp4_unpack(lane_state, quants, b, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE

@@ -35,11 +35,20 @@ M40_HD void q2_k_open(struct q2_k_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->dmin = m40_f16_to_f32((uint16_t)(d >> 16));
 }
 
-/* A sub-block of 32 has two scales and two offsets here. */
-M40_HD void q2_k_unpack(const struct q2_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *w, float *m)
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct q2_k_quants {
+    struct m40_piece low;
+};
+
+M40_HD void q2_k_load(struct q2_k_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
 {
-    struct m40_piece quants = m40_piece_load(tile, q2_k_QUANTS + b / 2 * M40_PLANE_BYTES, lane);
-    const uint32_t low[2] = {m40_piece_word(&quants, b % 2 * 2), m40_piece_word(&quants, b % 2 * 2 + 1)};
+    quants->low = m40_piece_load(tile, q2_k_QUANTS + b / 2 * M40_PLANE_BYTES, lane);
+}
+
+/* A sub-block of 32 has two scales and two offsets here. */
+M40_HD void q2_k_unpack(const struct q2_k_lane *lane_state, const struct q2_k_quants *quants, unsigned b, enum m40_view view, float *w, float *m)
+{
+    const uint32_t low[2] = {m40_piece_word(&quants->low, b % 2 * 2), m40_piece_word(&quants->low, b % 2 * 2 + 1)};
     unsigned packed = m40_piece_half(&lane_state->scales, b);
     const float scale[2] = {lane_state->d * (float)(packed & 15), lane_state->d * (float)(packed >> 8 & 15)};
 
@@ -48,16 +57,16 @@ M40_HD void q2_k_unpack(const struct q2_k_lane *lane_state, const uint8_t *tile,
     m[1] = lane_state->dmin * (float)(packed >> 12);
 }
 
-M40_HD void q2_k_weights(const struct q2_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void q2_k_weights(const struct q2_k_lane *lane_state, const struct q2_k_quants *quants, unsigned b, float *w, float *m)
 {
-    q2_k_unpack(lane_state, tile, lane, b, M40_WEIGHT, w, m);
+    q2_k_unpack(lane_state, quants, b, M40_WEIGHT, w, m);
 }
 
-M40_HD void q2_k_values(const struct q2_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void q2_k_values(const struct q2_k_lane *lane_state, const struct q2_k_quants *quants, unsigned b, float *values)
 {
     float m[2];
 
-    q2_k_unpack(lane_state, tile, lane, b, M40_VALUE, values, m);
+    q2_k_unpack(lane_state, quants, b, M40_VALUE, values, m);
     M40_UNROLL
     for (int i = 0; i < 32; i++)
         values[i] -= m[i / 16];

@@ -34,6 +34,16 @@ M40_HD void q3_k_open(struct q3_k_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->high[1] = m40_piece_load(tile, q3_k_HIGH + M40_PLANE_BYTES, lane);
 }
 
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct q3_k_quants {
+    struct m40_piece low;
+};
+
+M40_HD void q3_k_load(struct q3_k_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
+{
+    quants->low = m40_piece_load(tile, q3_k_QUANTS + b / 2 * M40_PLANE_BYTES, lane);
+}
+
 /* d * (sc - 32) of the 16 weights s, 0..15: exact. */
 M40_HD float q3_k_scale(const struct m40_piece *head, unsigned s)
 {
@@ -43,30 +53,29 @@ M40_HD float q3_k_scale(const struct m40_piece *head, unsigned s)
     return m40_f16_to_f32((uint16_t)(head->u[3] & 0xffff)) * (float)((int)(low | upper << 4) - 32);
 }
 
-M40_HD void q3_k_unpack(const struct q3_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, const float *scale,
+M40_HD void q3_k_unpack(const struct q3_k_lane *lane_state, const struct q3_k_quants *quants, unsigned b, int bias, const float *scale,
                         enum m40_view view, float *out)
 {
-    struct m40_piece quants = m40_piece_load(tile, q3_k_QUANTS + b / 2 * M40_PLANE_BYTES, lane);
-    const uint32_t low[2] = {m40_piece_word(&quants, b % 2 * 2), m40_piece_word(&quants, b % 2 * 2 + 1)};
+    const uint32_t low[2] = {m40_piece_word(&quants->low, b % 2 * 2), m40_piece_word(&quants->low, b % 2 * 2 + 1)};
     uint32_t high = m40_pieces_word(lane_state->high, b);
 
     m40_widen32(low, 2, &high, 1, bias, scale, view, out);
 }
 
-M40_HD void q3_k_weights(const struct q3_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void q3_k_weights(const struct q3_k_lane *lane_state, const struct q3_k_quants *quants, unsigned b, float *w, float *m)
 {
     const float scale[2] = {q3_k_scale(&lane_state->head, b * 2), q3_k_scale(&lane_state->head, b * 2 + 1)};
 
-    q3_k_unpack(lane_state, tile, lane, b, 0, scale, M40_WEIGHT, w);
+    q3_k_unpack(lane_state, quants, b, 0, scale, M40_WEIGHT, w);
     m[0] = (float)q3_k_BIAS * scale[0];
     m[1] = (float)q3_k_BIAS * scale[1];
 }
 
-M40_HD void q3_k_values(const struct q3_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void q3_k_values(const struct q3_k_lane *lane_state, const struct q3_k_quants *quants, unsigned b, float *values)
 {
     const float scale[2] = {q3_k_scale(&lane_state->head, b * 2), q3_k_scale(&lane_state->head, b * 2 + 1)};
 
-    q3_k_unpack(lane_state, tile, lane, b, q3_k_BIAS, scale, M40_VALUE, values);
+    q3_k_unpack(lane_state, quants, b, q3_k_BIAS, scale, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE

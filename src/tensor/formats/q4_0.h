@@ -28,25 +28,34 @@ M40_HD void q4_0_open(struct q4_0_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->d = m40_piece_load(tile, q4_0_D, lane);
 }
 
-/* out = d * (q - bias); returns d. */
-M40_HD float q4_0_unpack(const struct q4_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, enum m40_view view, float *out)
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct q4_0_quants {
+    struct m40_piece low;
+};
+
+M40_HD void q4_0_load(struct q4_0_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
 {
-    struct m40_piece quants = m40_piece_load(tile, q4_0_QUANTS + b * M40_PLANE_BYTES, lane);
+    quants->low = m40_piece_load(tile, q4_0_QUANTS + b * M40_PLANE_BYTES, lane);
+}
+
+/* out = d * (q - bias); returns d. */
+M40_HD float q4_0_unpack(const struct q4_0_lane *lane_state, const struct q4_0_quants *quants, unsigned b, int bias, enum m40_view view, float *out)
+{
     float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
     const float scale[2] = {d, d};
 
-    m40_widen32(quants.u, 4, quants.u, 0, bias, scale, view, out);
+    m40_widen32(quants->low.u, 4, quants->low.u, 0, bias, scale, view, out);
     return d;
 }
 
-M40_HD void q4_0_weights(const struct q4_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void q4_0_weights(const struct q4_0_lane *lane_state, const struct q4_0_quants *quants, unsigned b, float *w, float *m)
 {
-    m[0] = (float)q4_0_BIAS * q4_0_unpack(lane_state, tile, lane, b, 0, M40_WEIGHT, w);
+    m[0] = (float)q4_0_BIAS * q4_0_unpack(lane_state, quants, b, 0, M40_WEIGHT, w);
 }
 
-M40_HD void q4_0_values(const struct q4_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void q4_0_values(const struct q4_0_lane *lane_state, const struct q4_0_quants *quants, unsigned b, float *values)
 {
-    (void)q4_0_unpack(lane_state, tile, lane, b, q4_0_BIAS, M40_VALUE, values);
+    (void)q4_0_unpack(lane_state, quants, b, q4_0_BIAS, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE

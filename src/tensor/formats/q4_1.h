@@ -29,26 +29,35 @@ M40_HD void q4_1_open(struct q4_1_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->min = m40_piece_load(tile, q4_1_MIN, lane);
 }
 
-M40_HD void q4_1_unpack(const struct q4_1_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *w, float *m)
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct q4_1_quants {
+    struct m40_piece low;
+};
+
+M40_HD void q4_1_load(struct q4_1_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
 {
-    struct m40_piece quants = m40_piece_load(tile, q4_1_QUANTS + b * M40_PLANE_BYTES, lane);
+    quants->low = m40_piece_load(tile, q4_1_QUANTS + b * M40_PLANE_BYTES, lane);
+}
+
+M40_HD void q4_1_unpack(const struct q4_1_lane *lane_state, const struct q4_1_quants *quants, unsigned b, enum m40_view view, float *w, float *m)
+{
     float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
     const float scale[2] = {d, d};
 
-    m40_widen32(quants.u, 4, quants.u, 0, 0, scale, view, w);
+    m40_widen32(quants->low.u, 4, quants->low.u, 0, 0, scale, view, w);
     m[0] = -m40_f16_to_f32(m40_piece_half(&lane_state->min, b));
 }
 
-M40_HD void q4_1_weights(const struct q4_1_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void q4_1_weights(const struct q4_1_lane *lane_state, const struct q4_1_quants *quants, unsigned b, float *w, float *m)
 {
-    q4_1_unpack(lane_state, tile, lane, b, M40_WEIGHT, w, m);
+    q4_1_unpack(lane_state, quants, b, M40_WEIGHT, w, m);
 }
 
-M40_HD void q4_1_values(const struct q4_1_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void q4_1_values(const struct q4_1_lane *lane_state, const struct q4_1_quants *quants, unsigned b, float *values)
 {
     float m;
 
-    q4_1_unpack(lane_state, tile, lane, b, M40_VALUE, values, &m);
+    q4_1_unpack(lane_state, quants, b, M40_VALUE, values, &m);
     M40_UNROLL
     for (int i = 0; i < 32; i++)
         values[i] -= m;

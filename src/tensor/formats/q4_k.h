@@ -31,27 +31,36 @@ M40_HD void q4_k_open(struct q4_k_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->head = m40_piece_load(tile, q4_k_HEAD, lane);
 }
 
-/* Scaled quants w[32] and offsets m[32 / SUB] of sub-block b (0..7) of row `lane`. */
-M40_HD void q4_k_unpack(const struct q4_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *w, float *m)
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct q4_k_quants {
+    struct m40_piece low;
+};
+
+M40_HD void q4_k_load(struct q4_k_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
 {
-    struct m40_piece quants = m40_piece_load(tile, q4_k_QUANTS + b * M40_PLANE_BYTES, lane);
+    quants->low = m40_piece_load(tile, q4_k_QUANTS + b * M40_PLANE_BYTES, lane);
+}
+
+/* Scaled quants w[32] and offsets m[32 / SUB] of sub-block b (0..7) of row `lane`. */
+M40_HD void q4_k_unpack(const struct q4_k_lane *lane_state, const struct q4_k_quants *quants, unsigned b, enum m40_view view, float *w, float *m)
+{
     float d = k_scales_open(&lane_state->head, b, m);
     const float scale[2] = {d, d};
 
-    m40_widen32(quants.u, 4, quants.u, 0, 0, scale, view, w);
+    m40_widen32(quants->low.u, 4, quants->low.u, 0, 0, scale, view, w);
 }
 
-M40_HD void q4_k_weights(const struct q4_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void q4_k_weights(const struct q4_k_lane *lane_state, const struct q4_k_quants *quants, unsigned b, float *w, float *m)
 {
-    q4_k_unpack(lane_state, tile, lane, b, M40_WEIGHT, w, m);
+    q4_k_unpack(lane_state, quants, b, M40_WEIGHT, w, m);
 }
 
 /* The 32 values of sub-block b, as ggml dequantises them: here w - m, because w is exact. */
-M40_HD void q4_k_values(const struct q4_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void q4_k_values(const struct q4_k_lane *lane_state, const struct q4_k_quants *quants, unsigned b, float *values)
 {
     float m;
 
-    q4_k_unpack(lane_state, tile, lane, b, M40_VALUE, values, &m);
+    q4_k_unpack(lane_state, quants, b, M40_VALUE, values, &m);
     M40_UNROLL
     for (int i = 0; i < 32; i++)
         values[i] -= m;

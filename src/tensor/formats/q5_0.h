@@ -32,26 +32,35 @@ M40_HD void q5_0_open(struct q5_0_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->high[1] = m40_piece_load(tile, q5_0_HIGH + M40_PLANE_BYTES, lane);
 }
 
-/* out = d * (q - bias); returns d. */
-M40_HD float q5_0_unpack(const struct q5_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, enum m40_view view, float *out)
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct q5_0_quants {
+    struct m40_piece low;
+};
+
+M40_HD void q5_0_load(struct q5_0_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
 {
-    struct m40_piece quants = m40_piece_load(tile, q5_0_QUANTS + b * M40_PLANE_BYTES, lane);
+    quants->low = m40_piece_load(tile, q5_0_QUANTS + b * M40_PLANE_BYTES, lane);
+}
+
+/* out = d * (q - bias); returns d. */
+M40_HD float q5_0_unpack(const struct q5_0_lane *lane_state, const struct q5_0_quants *quants, unsigned b, int bias, enum m40_view view, float *out)
+{
     uint32_t high = m40_pieces_word(lane_state->high, b);
     float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
     const float scale[2] = {d, d};
 
-    m40_widen32(quants.u, 4, &high, 1, bias, scale, view, out);
+    m40_widen32(quants->low.u, 4, &high, 1, bias, scale, view, out);
     return d;
 }
 
-M40_HD void q5_0_weights(const struct q5_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void q5_0_weights(const struct q5_0_lane *lane_state, const struct q5_0_quants *quants, unsigned b, float *w, float *m)
 {
-    m[0] = (float)q5_0_BIAS * q5_0_unpack(lane_state, tile, lane, b, 0, M40_WEIGHT, w);
+    m[0] = (float)q5_0_BIAS * q5_0_unpack(lane_state, quants, b, 0, M40_WEIGHT, w);
 }
 
-M40_HD void q5_0_values(const struct q5_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void q5_0_values(const struct q5_0_lane *lane_state, const struct q5_0_quants *quants, unsigned b, float *values)
 {
-    (void)q5_0_unpack(lane_state, tile, lane, b, q5_0_BIAS, M40_VALUE, values);
+    (void)q5_0_unpack(lane_state, quants, b, q5_0_BIAS, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE

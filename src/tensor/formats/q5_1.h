@@ -33,27 +33,36 @@ M40_HD void q5_1_open(struct q5_1_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->high[1] = m40_piece_load(tile, q5_1_HIGH + M40_PLANE_BYTES, lane);
 }
 
-M40_HD void q5_1_unpack(const struct q5_1_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *w, float *m)
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct q5_1_quants {
+    struct m40_piece low;
+};
+
+M40_HD void q5_1_load(struct q5_1_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
 {
-    struct m40_piece quants = m40_piece_load(tile, q5_1_QUANTS + b * M40_PLANE_BYTES, lane);
+    quants->low = m40_piece_load(tile, q5_1_QUANTS + b * M40_PLANE_BYTES, lane);
+}
+
+M40_HD void q5_1_unpack(const struct q5_1_lane *lane_state, const struct q5_1_quants *quants, unsigned b, enum m40_view view, float *w, float *m)
+{
     uint32_t high = m40_pieces_word(lane_state->high, b);
     float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
     const float scale[2] = {d, d};
 
-    m40_widen32(quants.u, 4, &high, 1, 0, scale, view, w);
+    m40_widen32(quants->low.u, 4, &high, 1, 0, scale, view, w);
     m[0] = -m40_f16_to_f32(m40_piece_half(&lane_state->min, b));
 }
 
-M40_HD void q5_1_weights(const struct q5_1_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void q5_1_weights(const struct q5_1_lane *lane_state, const struct q5_1_quants *quants, unsigned b, float *w, float *m)
 {
-    q5_1_unpack(lane_state, tile, lane, b, M40_WEIGHT, w, m);
+    q5_1_unpack(lane_state, quants, b, M40_WEIGHT, w, m);
 }
 
-M40_HD void q5_1_values(const struct q5_1_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void q5_1_values(const struct q5_1_lane *lane_state, const struct q5_1_quants *quants, unsigned b, float *values)
 {
     float m;
 
-    q5_1_unpack(lane_state, tile, lane, b, M40_VALUE, values, &m);
+    q5_1_unpack(lane_state, quants, b, M40_VALUE, values, &m);
     M40_UNROLL
     for (int i = 0; i < 32; i++)
         values[i] -= m;

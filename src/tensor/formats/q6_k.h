@@ -35,34 +35,44 @@ M40_HD void q6_k_open(struct q6_k_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->d = m40_f16_to_f32(m40_piece2_load(tile, q6_k_D, lane));
 }
 
-/* The scales d * sc (exact) of sub-block b into scale[2], and out = scale * (q - bias). */
-M40_HD void q6_k_unpack(const struct q6_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, int bias, enum m40_view view,
-                        float *scale, float *out)
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct q6_k_quants {
+    struct m40_piece low;
+    struct m40_piece high;
+};
+
+M40_HD void q6_k_load(struct q6_k_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
 {
-    struct m40_piece quants = m40_piece_load(tile, q6_k_QUANTS + b * M40_PLANE_BYTES, lane);
-    struct m40_piece upper = m40_piece_load(tile, q6_k_HIGH + b / 2 * M40_PLANE_BYTES, lane);
-    const uint32_t high[2] = {m40_piece_word(&upper, b % 2 * 2), m40_piece_word(&upper, b % 2 * 2 + 1)};
+    quants->low = m40_piece_load(tile, q6_k_QUANTS + b * M40_PLANE_BYTES, lane);
+    quants->high = m40_piece_load(tile, q6_k_HIGH + b / 2 * M40_PLANE_BYTES, lane);
+}
+
+/* The scales d * sc (exact) of sub-block b into scale[2], and out = scale * (q - bias). */
+M40_HD void q6_k_unpack(const struct q6_k_lane *lane_state, const struct q6_k_quants *quants, unsigned b, int bias, enum m40_view view, float *scale,
+                        float *out)
+{
+    const uint32_t high[2] = {m40_piece_word(&quants->high, b % 2 * 2), m40_piece_word(&quants->high, b % 2 * 2 + 1)};
     unsigned sc = m40_piece_half(&lane_state->scales, b);
 
     scale[0] = lane_state->d * (float)(int8_t)(sc & 0xff);
     scale[1] = lane_state->d * (float)(int8_t)(sc >> 8);
-    m40_widen32(quants.u, 4, high, 2, bias, scale, view, out);
+    m40_widen32(quants->low.u, 4, high, 2, bias, scale, view, out);
 }
 
-M40_HD void q6_k_weights(const struct q6_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void q6_k_weights(const struct q6_k_lane *lane_state, const struct q6_k_quants *quants, unsigned b, float *w, float *m)
 {
     float scale[2];
 
-    q6_k_unpack(lane_state, tile, lane, b, 0, M40_WEIGHT, scale, w);
+    q6_k_unpack(lane_state, quants, b, 0, M40_WEIGHT, scale, w);
     m[0] = (float)q6_k_BIAS * scale[0];
     m[1] = (float)q6_k_BIAS * scale[1];
 }
 
-M40_HD void q6_k_values(const struct q6_k_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void q6_k_values(const struct q6_k_lane *lane_state, const struct q6_k_quants *quants, unsigned b, float *values)
 {
     float scale[2];
 
-    q6_k_unpack(lane_state, tile, lane, b, q6_k_BIAS, M40_VALUE, scale, values);
+    q6_k_unpack(lane_state, quants, b, q6_k_BIAS, M40_VALUE, scale, values);
 }
 
 #ifndef M40_DEVICE_CODE

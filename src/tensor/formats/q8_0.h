@@ -27,29 +27,39 @@ M40_HD void q8_0_open(struct q8_0_lane *lane_state, const uint8_t *tile, unsigne
     lane_state->d = m40_piece_load(tile, q8_0_D, lane);
 }
 
-M40_HD void q8_0_unpack(const struct q8_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, enum m40_view view, float *out)
+/* A sub-block as it lies in the tile, loaded ahead of its use. */
+struct q8_0_quants {
+    struct m40_piece bytes[2];
+};
+
+M40_HD void q8_0_load(struct q8_0_quants *quants, const uint8_t *tile, unsigned lane, unsigned b)
+{
+    M40_UNROLL
+    for (unsigned p = 0; p < 2; p++)
+        quants->bytes[p] = m40_piece_load(tile, q8_0_QUANTS + (b * 2 + p) * M40_PLANE_BYTES, lane);
+}
+
+M40_HD void q8_0_unpack(const struct q8_0_lane *lane_state, const struct q8_0_quants *quants, unsigned b, enum m40_view view, float *out)
 {
     float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
 
     M40_UNROLL
     for (unsigned p = 0; p < 2; p++) {
-        struct m40_piece quants = m40_piece_load(tile, q8_0_QUANTS + (b * 2 + p) * M40_PLANE_BYTES, lane);
-
         M40_UNROLL
         for (unsigned i = 0; i < 16; i++)
-            out[p * 16 + i] = m40_widen_byte(quants.u[i / 4], i % 4, d, view);
+            out[p * 16 + i] = m40_widen_byte(quants->bytes[p].u[i / 4], i % 4, d, view);
     }
 }
 
-M40_HD void q8_0_weights(const struct q8_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m)
+M40_HD void q8_0_weights(const struct q8_0_lane *lane_state, const struct q8_0_quants *quants, unsigned b, float *w, float *m)
 {
     (void)m;
-    q8_0_unpack(lane_state, tile, lane, b, M40_WEIGHT, w);
+    q8_0_unpack(lane_state, quants, b, M40_WEIGHT, w);
 }
 
-M40_HD void q8_0_values(const struct q8_0_lane *lane_state, const uint8_t *tile, unsigned lane, unsigned b, float *values)
+M40_HD void q8_0_values(const struct q8_0_lane *lane_state, const struct q8_0_quants *quants, unsigned b, float *values)
 {
-    q8_0_unpack(lane_state, tile, lane, b, M40_VALUE, values);
+    q8_0_unpack(lane_state, quants, b, M40_VALUE, values);
 }
 
 #ifndef M40_DEVICE_CODE

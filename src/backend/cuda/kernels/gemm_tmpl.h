@@ -54,10 +54,12 @@ M40_HD void GEMM_NAME(gemm_bring_w)(struct GEMM_NAME(gemm_shared) * shared, cons
 {
     const uint32_t row = row_tile * MATMUL_TILE + simt_lane();
     struct FORMAT_NAME(lane) state;
+    struct FORMAT_NAME(quants) quants;
     float w[MATMUL_TILE], m[MATMUL_SUBS];
 
     FORMAT_NAME(open)(&state, tile, simt_lane());
-    FORMAT_NAME(weights)(&state, tile, simt_lane(), b, w, m);
+    FORMAT_NAME(load)(&quants, tile, simt_lane(), b);
+    FORMAT_NAME(weights)(&state, &quants, b, w, m);
     M40_UNROLL
     for (uint32_t k = 0; k < MATMUL_TILE; k++)
         shared->w[k][row] = w[k];

@@ -113,8 +113,12 @@ struct MATVEC_NAME(matvec_weights) {
 M40_HD void MATVEC_NAME(matvec_widen)(const struct MATVEC_NAME(matvec_rows) * rows, uint32_t b, struct MATVEC_NAME(matvec_weights) * weights)
 {
     M40_UNROLL
-    for (uint32_t r = 0; r < MATVEC_R; r++)
-        FORMAT_NAME(weights)(&rows->state[r], rows->tile[r], simt_lane(), b, weights->w[r], weights->m[r]);
+    for (uint32_t r = 0; r < MATVEC_R; r++) {
+        struct FORMAT_NAME(quants) quants;
+
+        FORMAT_NAME(load)(&quants, rows->tile[r], simt_lane(), b);
+        FORMAT_NAME(weights)(&rows->state[r], &quants, b, weights->w[r], weights->m[r]);
+    }
 }
 
 /* Columns c .. c + MATVEC_STEP - 1 of sub-block s of the stage. */
