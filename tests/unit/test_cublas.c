@@ -11,6 +11,7 @@
 
 #include <dlfcn.h>
 #include <math.h>
+#include <sys/wait.h>
 
 static m40llm_error err;
 
@@ -146,19 +147,22 @@ static void test_missing_library(void **state)
     expect_refusal(&options, M40LLM_NO_CUBLAS, "libm.so.6", "lacks cublasGetProperty");
 }
 
-/* Where the system has none of the names that are tried; with one, opening it is the card's business. */
-static void test_no_library_by_name(void **state)
+/* What the system has of the names that are tried: an error for a Maxwell card has to name it, or all of them. In a process of its own, since NVIDIA's library leaves memory behind. */
+static void test_library_by_name(void **state)
 {
-    struct m40_cublas *b = NULL;
-    m40llm_status status = m40_cublas_open(&b, NULL, 52, &err);
+    int result = 0;
+    pid_t child = fork();
 
     (void)state;
-    if (status == M40LLM_OK) {
-        m40_cublas_close(&b);
-        skip();
+    if (child == 0) {
+        struct m40_cublas *b = NULL;
+        m40llm_status status = m40_cublas_open(&b, NULL, 52, &err);
+
+        _exit(status == M40LLM_OK ? !b : status != M40LLM_NO_CUBLAS || !strstr(err.text, "libcublas.so.1"));
     }
-    assert_int_equal(status, M40LLM_NO_CUBLAS);
-    CONTAINS(err.text, "libcublas.so.1");
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_int_equal(result, 0);
 }
 
 static void test_version_13_has_no_maxwell(void **state)
@@ -427,7 +431,7 @@ static void run_job(struct m40_backend *be, const struct job *job, uint32_t n_to
     struct m40_matmul_args args = args_of(job, n_tokens, with);
     const uint64_t n_bytes = (uint64_t)n_tokens * job->n_rows * sizeof(float);
 
-    OK(be->ops.copy(be, job->y, job->residual, n_bytes, &err));
+    OK(be->ops.copy(be, job->y, with & IN_PLACE ? job->residual : job->x + 1024, n_bytes, &err)); /* or something that must not show */
     OK(be->ops.matmul(be, &args, &err));
     OK(be->ops.read(be, y, job->y, n_bytes, &err));
 }
@@ -546,7 +550,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_it_is_off_unless_asked_for_and_announced, reset),
         cmocka_unit_test_setup(test_missing_library, reset),
-        cmocka_unit_test_setup(test_no_library_by_name, reset),
+        cmocka_unit_test_setup(test_library_by_name, reset),
         cmocka_unit_test_setup(test_version_13_has_no_maxwell, reset),
         cmocka_unit_test_setup(test_every_failing_call_is_named, reset),
         cmocka_unit_test_setup(test_no_memory, reset),
