@@ -68,6 +68,9 @@ if [ "$mode" = device ]; then
 else
     echo "same-text-emu 60 tools/tap.sh 'the same text on the CPU and through the emulated driver' $emu tests/same_text.sh $build/m40llm"
 fi
+if [ "$mode" = device ] && [ -n "${M40LLM_CUBLAS_LIB:-}" ]; then
+    echo "parity-cublas-gpu 400 M40LLM_ENABLE_CUBLAS=1 $build/tests/m40-parity --backend cuda --test 'matmul '"
+fi
 [ "$mode" = device ] && echo "perplexity-gpu 400 tests/perplexity.sh $build/m40llm cuda 64"
 echo "golden-cpu 400 $build/tests/test_golden"
 echo "golden-scalar 400 M40LLM_TEST_LEVEL=scalar M40LLM_TEST_THIN=1 $build/tests/test_golden"
