@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/half.h"
 #include "base/mem.h"
+#include "backend/cuda/cuda_launch_cublas.h"
 #include "engine/sampler.h"
 #include "model/synth_fill.h"
 
@@ -135,21 +136,23 @@ fail:
 }
 
 m40llm_status bench_matmul(struct bench_device *d, const struct m40_format *format, uint32_t n_rows, uint32_t n_cols, struct bench_sizes tokens,
-                           const struct bench_sink *sink, m40llm_error *err)
+                           bool by_cublas, const struct bench_sink *sink, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     const uint64_t max_tokens = bench_max(tokens);
     struct matmul_work args = {.n_tokens = 0};
     struct bench_work work = {.issue = issue_matmul, .args = &args};
 
+    if (d->cuda->cublas)
+        d->cuda->cublas->min_tokens = by_cublas ? 1 : UINT32_MAX;
     M40_TRY(make_weights(d, format, n_rows, n_cols, &args, err));
     M40_TRY(make_numbers(d, max_tokens * n_cols, false, &args.x, err));
     M40_TRY(m40_cuda_alloc(d->backend, max_tokens * n_rows * sizeof(float), &args.y, err));
     work.n_copies = args.n_copies;
     for (size_t i = 0; i < tokens.n; i++) {
-        struct bench_row row = {.op = "matmul", .type = format->type->name, .n_rows = n_rows, .n_cols = n_cols, .n_tokens = tokens.values[i]};
+        struct bench_row row = {.op = by_cublas ? "matmul by cuBLAS" : "matmul", .type = format->type->name, .n_rows = n_rows, .n_cols = n_cols};
 
-        args.n_tokens = row.n_tokens;
+        row.n_tokens = args.n_tokens = tokens.values[i];
         row.n_bytes = (double)args.first.size_bytes + (double)row.n_tokens * ((double)n_rows + n_cols) * sizeof(float);
         row.n_flops = 2.0 * n_rows * n_cols * row.n_tokens;
         M40_TRY(time_row(d, &work, &row, sink, err));
@@ -158,6 +161,60 @@ fail:
     m40_cuda_free(d->backend, args.first.data);
     m40_cuda_free(d->backend, args.x);
     m40_cuda_free(d->backend, args.y);
+    return status;
+}
+
+/* ---- cublasSgemm ---- */
+
+struct sgemm_work {
+    const struct m40_cublas *cublas;
+    struct m40_cublas_matrix x, w, y; /* w: the first of n_copies */
+    uint64_t copy_bytes;
+    uint32_t n_copies;
+};
+
+static m40llm_status issue_sgemm(struct m40_backend *be, const void *data, uint32_t i, m40llm_error *err)
+{
+    const struct sgemm_work *work = data;
+    struct m40_cublas_matrix w = work->w;
+
+    (void)be;
+    w.addr += i % work->n_copies * work->copy_bytes;
+    return m40_cublas_multiply(work->cublas, &work->x, &w, &work->y, false, err);
+}
+
+static struct m40_cublas_matrix dense(m40_addr addr, uint64_t n_rows, uint64_t n_cols)
+{
+    return (struct m40_cublas_matrix){addr, n_rows * n_cols * sizeof(float), n_rows, n_cols, n_cols};
+}
+
+m40llm_status bench_sgemm(struct bench_device *d, uint32_t n_rows, uint32_t n_cols, struct bench_sizes tokens, const struct bench_sink *sink,
+                          m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const uint64_t max_tokens = bench_max(tokens), n_weights = (uint64_t)n_rows * n_cols;
+    struct sgemm_work args = {.cublas = d->cuda->cublas->library, .copy_bytes = m40_round_up(n_weights * sizeof(float), 256)};
+    struct bench_work work = {.issue = issue_sgemm, .args = &args};
+    m40_addr x = 0, w = 0, y = 0;
+
+    args.n_copies = work.n_copies = bench_n_copies(d, args.copy_bytes);
+    M40_TRY(make_numbers(d, args.copy_bytes / sizeof(float) * args.n_copies, false, &w, err));
+    M40_TRY(make_numbers(d, max_tokens * n_cols, false, &x, err));
+    M40_TRY(m40_cuda_alloc(d->backend, max_tokens * n_rows * sizeof(float), &y, err));
+    for (size_t i = 0; i < tokens.n; i++) {
+        struct bench_row row = {.op = "cublasSgemm", .type = "f32", .n_rows = n_rows, .n_cols = n_cols, .n_tokens = tokens.values[i]};
+
+        args.w = dense(w, n_rows, n_cols);
+        args.x = dense(x, row.n_tokens, n_cols);
+        args.y = dense(y, row.n_tokens, n_rows);
+        row.n_bytes = (double)(args.w.n_bytes + args.x.n_bytes + args.y.n_bytes);
+        row.n_flops = 2.0 * (double)n_weights * row.n_tokens;
+        M40_TRY(time_row(d, &work, &row, sink, err));
+    }
+fail:
+    m40_cuda_free(d->backend, w);
+    m40_cuda_free(d->backend, x);
+    m40_cuda_free(d->backend, y);
     return status;
 }
 

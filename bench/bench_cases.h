@@ -30,9 +30,12 @@ struct bench_sizes {
     size_t n;
 };
 
-/* A weight matrix of n_rows x n_cols (multiples of the format's block), with as many tokens as each of `tokens` says. */
+/* A weight matrix of n_rows x n_cols (multiples of the format's block), with as many tokens as each of `tokens` says, by our kernels or (cuBLAS is on) by cuBLAS, whatever their number. */
 m40llm_status bench_matmul(struct bench_device *d, const struct m40_format *format, uint32_t n_rows, uint32_t n_cols, struct bench_sizes tokens,
-                           const struct bench_sink *sink, m40llm_error *err);
+                           bool by_cublas, const struct bench_sink *sink, m40llm_error *err);
+/* cublasSgemm alone: its weights are FP32 already. cuBLAS is on. */
+m40llm_status bench_sgemm(struct bench_device *d, uint32_t n_rows, uint32_t n_cols, struct bench_sizes tokens, const struct bench_sink *sink,
+                          m40llm_error *err);
 /* One sequence with FP16 K and V: its last token at each context; or (prefill) all of it at once. */
 m40llm_status bench_attention(struct bench_device *d, bool is_prefill, struct bench_sizes contexts, const struct bench_sink *sink, m40llm_error *err);
 m40llm_status bench_norm(struct bench_device *d, struct bench_sizes tokens, const struct bench_sink *sink, m40llm_error *err);

@@ -2,6 +2,8 @@
 #include "bench/bench_cases.h"
 #include "bench/bench_report.h"
 
+#include "base/str.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +13,9 @@ enum { MAX_VALUES = 32, MAX_CURVE = 256, CURVE_MAX_TOKENS = 2048 };
 static const char usage[] =
     "usage: bench-kernels [options]\n"
     "  --device cuda:N     the card; default: the best one. $M40LLM_CUDA_LIB names the driver to open\n"
-    "  --ops LIST          of matmul,attention,prefill,norm,rope,silu,sampling; default: all\n"
+    "  --ops LIST          of matmul,cublas,sgemm,attention,prefill,norm,rope,silu,sampling; default: all. cublas: the matmul by widening and "
+    "cublasSgemm;\n"
+    "                      sgemm: cublasSgemm alone, on FP32 weights; both need $M40LLM_ENABLE_CUBLAS=1 ($M40LLM_CUBLAS_LIB names the library)\n"
     "  --types LIST        weight types, e.g. q4_k,f16; default: all\n"
     "  --shapes LIST       ROWSxCOLS of the weights; default: those of an 8B model\n"
     "  --tokens LIST       at once; default 1,2,4,8,16,64,512,2048\n"
@@ -182,13 +186,30 @@ static m40llm_status reserve(struct bench_device *d, const struct options *o, m4
     return d->backend->ops.reserve(d->backend, &workload, err);
 }
 
-static m40llm_status run_matmuls(struct bench_device *d, const struct options *o, const struct bench_sink *sink, m40llm_error *err)
+static m40llm_status run_matmuls(struct bench_device *d, const struct options *o, bool by_cublas, const struct bench_sink *sink, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
 
     for (size_t shape = 0; shape < o->shapes.n; shape += 2)
         for (size_t i = 0; i < o->n_types; i++)
-            M40_TRY(bench_matmul(d, o->types[i], o->shapes.values[shape], o->shapes.values[shape + 1], sizes_of(&o->tokens), sink, err));
+            M40_TRY(bench_matmul(d, o->types[i], o->shapes.values[shape], o->shapes.values[shape + 1], sizes_of(&o->tokens), by_cublas, sink, err));
+fail:
+    return status;
+}
+
+/* What cuBLAS does, where it is switched on; asking for it where it is not is an error. */
+static m40llm_status run_cublas(struct bench_device *d, const struct options *o, const struct bench_sink *sink, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const bool has_matmul = has_op(o, "cublas"), has_sgemm = has_op(o, "sgemm");
+
+    M40_FAIL_IF(o->ops && (has_matmul || has_sgemm) && !o->device.use_cublas, M40LLM_INVALID_ARGUMENT, "cuBLAS is off: set M40LLM_ENABLE_CUBLAS=1");
+    if (!o->device.use_cublas)
+        return M40LLM_OK;
+    if (has_matmul)
+        M40_TRY(run_matmuls(d, o, true, sink, err));
+    for (size_t shape = 0; shape < o->shapes.n && has_sgemm; shape += 2)
+        M40_TRY(bench_sgemm(d, o->shapes.values[shape], o->shapes.values[shape + 1], sizes_of(&o->tokens), sink, err));
 fail:
     return status;
 }
@@ -206,7 +227,7 @@ static m40llm_status run_curve(struct bench_device *d, const struct options *o, 
         if (o->is_quick && tokens == 64)
             break;
     }
-    return bench_matmul(d, o->types[0], o->shapes.values[0], o->shapes.values[1], (struct bench_sizes){values, n}, sink, err);
+    return bench_matmul(d, o->types[0], o->shapes.values[0], o->shapes.values[1], (struct bench_sizes){values, n}, false, sink, err);
 }
 
 static m40llm_status run(struct bench_device *d, const struct options *o, const struct bench_sink *sink, m40llm_error *err)
@@ -217,7 +238,8 @@ static m40llm_status run(struct bench_device *d, const struct options *o, const 
     if (o->form == BENCH_CURVE)
         return run_curve(d, o, sink, err);
     if (has_op(o, "matmul"))
-        M40_TRY(run_matmuls(d, o, sink, err));
+        M40_TRY(run_matmuls(d, o, false, sink, err));
+    M40_TRY(run_cublas(d, o, sink, err));
     if (has_op(o, "attention"))
         M40_TRY(bench_attention(d, false, sizes_of(&o->contexts), sink, err));
     if (has_op(o, "prefill"))
@@ -242,9 +264,16 @@ int main(int argc, char **argv)
     struct bench_sink sink = {bench_report_row, &report};
     m40llm_error err;
     m40llm_status status;
+    bool use_cublas = false;
 
     o.device.spec = "cuda";
     o.device.cuda_library = getenv("M40LLM_CUDA_LIB");
+    o.device.cublas_library = getenv("M40LLM_CUBLAS_LIB");
+    if (!m40_parse_switch(getenv("M40LLM_ENABLE_CUBLAS"), &use_cublas)) {
+        fputs("bench-kernels: M40LLM_ENABLE_CUBLAS must be 0 or 1\n", stderr);
+        return 2;
+    }
+    o.device.use_cublas = use_cublas;
     if (!parse_options(&o, argc, argv) || o.wants_help) {
         fputs(usage, o.wants_help ? stdout : stderr);
         return o.wants_help ? 0 : 2;

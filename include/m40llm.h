@@ -61,6 +61,7 @@ M40LLM_API const char *m40llm_version(void);
     X(41, DRIVER, "driver error")                                                                                      \
     X(42, DRIVER_TOO_OLD, "driver too old")                                                                            \
     X(43, OUT_OF_DEVICE_MEMORY, "out of device memory")                                                                \
+    X(44, NO_CUBLAS, "no usable cuBLAS")                                                                               \
     X(60, CONTEXT_FULL, "context is full")                                                                             \
     X(61, QUEUE_FULL, "no room for another request")
 
@@ -257,6 +258,9 @@ typedef struct m40llm_device_options {
     m40llm_cpu_level cpu_level; /* highest instruction set that the CPU backend may use */
     m40llm_logger logger;
     int no_graphs; /* CUDA: issue every kernel of every step by itself; for measuring and debugging */
+    /* CUDA: matmuls of many tokens by cuBLAS, opened at run time. What it computes is not bit-equal to anything else, and depends on the batch; the log says so, as a warning. */
+    int use_cublas;
+    const char *cublas_library; /* the cuBLAS to open; NULL: libcublas.so.12, .11 or .13 */
 } m40llm_device_options;
 #define M40LLM_DEVICE_OPTIONS_INIT {.struct_size = sizeof(m40llm_device_options)}
 
@@ -266,7 +270,7 @@ typedef struct m40llm_device_info {
     int cc_major, cc_minor;
     uint64_t memory_total_bytes, memory_free_bytes; /* 0: not known */
     char driver[32];                                /* "12.4"; empty for the CPU */
-    char code[48];                                  /* "SASS sm_52", "PTX compute_52", "AVX2", "scalar"; empty until opened */
+    char code[48];                                  /* "SASS sm_52", "PTX compute_52, cuBLAS 12.4.5", "AVX2", "scalar"; empty until opened */
     char why[128];                                  /* why this device was or would be chosen, or why it cannot be */
 } m40llm_device_info;
 
@@ -275,7 +279,7 @@ typedef struct m40llm_device_info {
 M40LLM_API m40llm_status m40llm_device_list(const m40llm_device_options *options, m40llm_device_info *out, size_t capacity, size_t *n_out,
                                             char *cuda_reason, m40llm_error *err);
 /* Opens the device that options->spec names. "auto" takes the best CUDA card and falls to the CPU with a warning in the log. NO_DEVICE, DRIVER,
- * DRIVER_TOO_OLD. */
+ * DRIVER_TOO_OLD; NO_CUBLAS: use_cublas was set, and there is none for the card ("auto" then fails, too). */
 M40LLM_API m40llm_status m40llm_device_open(m40llm_device **out, const m40llm_device_options *options, m40llm_error *err);
 M40LLM_API void m40llm_device_get_info(const m40llm_device *device, m40llm_device_info *out);
 /* Measures how fast the device reads its own memory (bytes a second, best of several runs over a buffer larger than its caches). Takes about a second. */

@@ -12,6 +12,13 @@ $(UNIT_BINS): $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(HARNESS_OBJS) $(CO
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) $(TEST_LDFLAGS) -o $@ $^ $(OPENMP) $(TEST_LIBS) $(LIB_LIBS)
 
+# A cuBLAS for the emulated driver, opened at run time.
+FAKE_CUBLAS := $(BUILD)/libcublas-fake.so
+$(FAKE_CUBLAS): $(BUILD)/obj/tests/fake_cublas/fake_cublas.o
+	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ -ldl
+$(BUILD)/tests/test_cublas $(BUILD)/tests/test_cli: | $(FAKE_CUBLAS) $(EMU_TEST_LIB)
+-include $(BUILD)/obj/tests/fake_cublas/fake_cublas.d
+
 .PHONY: unit
 unit: $(UNIT_BINS)
 

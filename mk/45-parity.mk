@@ -8,6 +8,8 @@ $(PARITY_BIN): $(PARITY_OBJS) $(HARNESS_OBJS) $(CORE_A) $(KERNELS_SO)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) $(TEST_LDFLAGS) -o $@ $^ $(OPENMP) $(TEST_LIBS) $(LIB_LIBS)
 
+$(PARITY_BIN): | $(FAKE_CUBLAS)
+
 .PHONY: parity
 parity: $(PARITY_BIN)
 	$(PARITY_BIN)

@@ -4,7 +4,7 @@ SAN_BUILD := $(BUILD)/san
 TEST_JOBS ?= $(JOBS)
 
 .PHONY: check check-full quick-check check-built check-full-built all-tests
-all-tests: lib $(CLI) $(EMU_LIB) $(EMU_TEST_LIB) $(UNIT_BINS) $(GOLDEN_BINS) $(PARITY_BIN) $(CLI_TEST_BINS) $(REPLAY_BINS)
+all-tests: lib $(CLI) $(EMU_LIB) $(EMU_TEST_LIB) $(FAKE_CUBLAS) $(UNIT_BINS) $(GOLDEN_BINS) $(PARITY_BIN) $(CLI_TEST_BINS) $(REPLAY_BINS)
 
 # The packages first, then a new make: what it asks pkg-config must be there.
 check:

@@ -42,6 +42,7 @@ san_seeds='1 2'
 if [ "$mode" != device ]; then
     for seed in $seeds; do
         echo "parity-emu-seed$seed 400 $emu M40LLM_EMU_SEED=$seed $build/tests/m40-parity --backend cuda"
+        echo "parity-cublas-emu-seed$seed 400 M40LLM_CUDA_LIB=$build/libcuda-emu-test.so M40LLM_EMU_SEED=$seed M40LLM_ENABLE_CUBLAS=1 M40LLM_CUBLAS_LIB=$build/libcublas-fake.so $build/tests/m40-parity --backend cuda --test 'matmul ' --thin"
         echo "golden-emu-seed$seed 400 $emu M40LLM_EMU_SEED=$seed M40LLM_TEST_DEVICE=cuda $build/tests/test_golden"
     done
     if [ -d "$san" ]; then
@@ -67,6 +68,9 @@ if [ "$mode" = device ]; then
 else
     echo "same-text-emu 60 tools/tap.sh 'the same text on the CPU and through the emulated driver' $emu tests/same_text.sh $build/m40llm"
 fi
+if [ "$mode" = device ] && [ -n "${M40LLM_CUBLAS_LIB:-}" ]; then
+    echo "parity-cublas-gpu 400 M40LLM_ENABLE_CUBLAS=1 $build/tests/m40-parity --backend cuda --test 'matmul '"
+fi
 [ "$mode" = device ] && echo "perplexity-gpu 400 tests/perplexity.sh $build/m40llm cuda 64"
 echo "golden-cpu 400 $build/tests/test_golden"
 echo "golden-scalar 400 M40LLM_TEST_LEVEL=scalar M40LLM_TEST_THIN=1 $build/tests/test_golden"
@@ -85,6 +89,8 @@ if [ "$mode" != device ] && [ -d "$san" ]; then
 fi
 if [ "$mode" != device ]; then
     echo "bench-emu 60 $emu tools/tap.sh 'bench-kernels runs every operation' $build/bench-kernels --quick"
+    cublas="M40LLM_ENABLE_CUBLAS=1 M40LLM_CUBLAS_LIB=$build/libcublas-fake.so"
+    echo "bench-cublas-emu 60 M40LLM_CUDA_LIB=$build/libcuda-emu-test.so $cublas tools/tap.sh 'bench-kernels times cuBLAS' $build/bench-kernels --quick --ops cublas,sgemm"
     [ -d "$san" ] && echo "san-bench-emu 60 $emu_san tools/tap.sh 'bench-kernels runs every operation' $san/bench-kernels --quick --json"
     echo "layers 30 tools/tap.sh 'no include points upward' tools/check_layers.sh"
     echo "ptx 60 tools/tap.sh 'PTX rounds as the contract says' tools/check_ptx.sh $build/ptx/*.ptx"

@@ -10,7 +10,7 @@ static bool is_cuda_spec(const char *spec)
     return strcmp(spec, "cuda") == 0 || (strncmp(spec, "cuda:", 5) == 0 && spec[5] && strspn(spec + 5, "0123456789") == strlen(spec + 5));
 }
 
-/* The best card, or the CPU with a warning that says why. Running out of host memory is no reason to go on. */
+/* The best card, or the CPU with a warning that says why. Running out of host memory is no reason to go on, nor is a cuBLAS that was asked for and cannot be. */
 static m40llm_status open_auto(struct m40_backend **out, const m40llm_device_options *options, m40llm_error *err)
 {
     m40llm_error why = {0};
@@ -18,7 +18,7 @@ static m40llm_status open_auto(struct m40_backend **out, const m40llm_device_opt
 
     if (status == M40LLM_OK)
         return M40LLM_OK;
-    if (status == M40LLM_NO_MEMORY)
+    if (status == M40LLM_NO_MEMORY || status == M40LLM_NO_CUBLAS)
         return m40_fail(err, status, "%s", why.text);
     m40_log(&options->logger, M40LLM_LOG_WARN, "no CUDA card is used (%s): running on the CPU", why.text);
     return m40_backend_open_cpu(out, options, err);

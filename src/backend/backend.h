@@ -197,7 +197,8 @@ struct m40_backend {
 
 /* The CPU backend. options: n_threads, cpu_level, logger. */
 m40llm_status m40_backend_open_cpu(struct m40_backend **out, const m40llm_device_options *options, m40llm_error *err);
-/* A CUDA card: options->spec "cuda" (the best) or "cuda:N", cuda_library, require_sm52, logger. NO_DEVICE, DRIVER, DRIVER_TOO_OLD. */
+/* A CUDA card: options->spec "cuda" (the best) or "cuda:N", cuda_library, require_sm52, use_cublas, cublas_library, logger. NO_DEVICE, DRIVER, DRIVER_TOO_OLD,
+ * NO_CUBLAS. */
 m40llm_status m40_backend_open_cuda(struct m40_backend **out, const m40llm_device_options *options, m40llm_error *err);
 /* By options->spec; "auto" and NULL take the best card and fall to the CPU with a warning in the log that says why. The device and why it was chosen are logged at info. */
 m40llm_status m40_backend_open(struct m40_backend **out, const m40llm_device_options *options, m40llm_error *err);

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "options.h"
 
+#include "base/str.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -195,12 +197,15 @@ static const struct flag *flag_of_letter(unsigned command, int letter)
 static int read_environment(struct cli_settings *settings)
 {
     static const char *const levels[] = {"error", "warn", "info", "debug", "trace"};
-    const char *level = getenv("M40LLM_LOG"), *force = getenv("M40LLM_FORCE_M40");
+    const char *level = getenv("M40LLM_LOG"), *force = getenv("M40LLM_FORCE_M40"), *cublas = getenv("M40LLM_ENABLE_CUBLAS");
 
     settings->cuda_library = getenv("M40LLM_CUDA_LIB");
+    settings->cublas_library = getenv("M40LLM_CUBLAS_LIB");
     settings->device = getenv("M40LLM_DEVICE");
     settings->force_m40 = force && strcmp(force, "1") == 0;
     settings->log_level = M40LLM_LOG_WARN;
+    if (!m40_parse_switch(cublas, &settings->use_cublas))
+        return cli_usage("M40LLM_ENABLE_CUBLAS=%s: must be 0 or 1", cublas);
     for (int i = 0; level && i < 5; i++)
         if (strcmp(level, levels[i]) == 0) {
             settings->log_level = (m40llm_log_level)i;

@@ -55,8 +55,8 @@ struct cli_settings {
     const char **args;
     int n_args;
     /* from the environment */
-    const char *cuda_library;
-    bool force_m40;
+    const char *cuda_library, *cublas_library;
+    bool force_m40, use_cublas;
     m40llm_log_level log_level;
 };
 

@@ -20,6 +20,8 @@ m40llm_device_options cli_device_options(const struct cli_settings *settings)
                         : strcmp(settings->cpu_level, "avx512") == 0 ? M40LLM_CPU_AVX512
                                                                      : M40LLM_CPU_AUTO;
     options.no_graphs = settings->no_graphs;
+    options.use_cublas = settings->use_cublas;
+    options.cublas_library = settings->cublas_library;
     options.logger = (m40llm_logger){.write = cli_log_line, .level = settings->log_level};
     return options;
 }
@@ -74,7 +76,8 @@ int cli_session_open(struct cli_session *s, const struct cli_settings *settings,
     *s = (struct cli_session){0};
     cli_catch_interrupt();
     if (open_all(s, settings, path, flags, n_ctx, &err) != M40LLM_OK) {
-        bool is_of_device = err.code == M40LLM_NO_DEVICE || err.code == M40LLM_DRIVER || err.code == M40LLM_DRIVER_TOO_OLD;
+        bool is_of_device =
+            err.code == M40LLM_NO_DEVICE || err.code == M40LLM_DRIVER || err.code == M40LLM_DRIVER_TOO_OLD || err.code == M40LLM_NO_CUBLAS;
 
         return is_of_device ? cli_fail(&err) : cli_fail_at(path, &err);
     }

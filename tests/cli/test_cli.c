@@ -182,6 +182,45 @@ static void test_environment(void **state)
     setenv("M40LLM_DEVICE", "cpu", 1);
 }
 
+/* Sets a variable to the path of a library that the build puts beside the program. */
+static void set_library(const char *variable, const char *name)
+{
+    const char *program = program_path();
+    char path[512];
+
+    snprintf(path, sizeof path, "%.*s%s", (int)(strrchr(program, '/') + 1 - program), program, name);
+    setenv(variable, path, 1);
+}
+
+/* On the emulated driver, with a fake cuBLAS. */
+static void test_cublas_switch(void **state)
+{
+    struct output o;
+
+    (void)state;
+    setenv("M40LLM_ENABLE_CUBLAS", "yes", 1);
+    expect_error(RUN("info"), 2, "M40LLM_ENABLE_CUBLAS=yes: must be 0 or 1");
+    setenv("M40LLM_ENABLE_CUBLAS", "", 1);
+    expect_error(RUN("info"), 2, "M40LLM_ENABLE_CUBLAS=: must be 0 or 1");
+    set_library("M40LLM_CUDA_LIB", "libcuda-emu-test.so");
+    setenv("M40LLM_ENABLE_CUBLAS", "1", 1);
+    setenv("M40LLM_CUBLAS_LIB", "/nonexistent/libcublas.so", 1);
+    expect_error(RUN("run", demo(), "-p", "x", "--device", "cuda"), 1, "no cuBLAS: /nonexistent/libcublas.so");
+    expect_error(RUN("run", demo(), "-p", "x", "--device", "auto"), 1, "no cuBLAS: /nonexistent/libcublas.so");
+    for (int is_on = 0; is_on < 2; is_on++) {
+        set_library("M40LLM_CUBLAS_LIB", "libcublas-fake.so");
+        setenv("M40LLM_ENABLE_CUBLAS", is_on ? "1" : "0", 1);
+        o = RUN("run", demo(), "-p", "x", "-n", "1", "--device", "cuda");
+        expect_ok(&o);
+        assert_int_equal(strstr(o.err, "by cuBLAS 12.4.5") != NULL, is_on);
+        assert_int_equal(strstr(o.err, "not bit-equal") != NULL, is_on);
+        output_free(&o);
+    }
+    unsetenv("M40LLM_CUDA_LIB");
+    unsetenv("M40LLM_CUBLAS_LIB");
+    unsetenv("M40LLM_ENABLE_CUBLAS");
+}
+
 /* ---- run ---- */
 
 static void ids_argument(const json_t *ids, size_t n, const char *separator, char *out, size_t capacity)
@@ -707,6 +746,7 @@ int main(void)
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_usage_errors),
         cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_cublas_switch),
         cmocka_unit_test(test_run_greedy_equals_reference),
         cmocka_unit_test(test_run_takes_its_prompt_from_anywhere),
         cmocka_unit_test(test_run_json),
@@ -732,6 +772,8 @@ int main(void)
     unsetenv("M40LLM_LOG");
     unsetenv("M40LLM_CUDA_LIB");
     unsetenv("M40LLM_FORCE_M40");
+    unsetenv("M40LLM_ENABLE_CUBLAS");
+    unsetenv("M40LLM_CUBLAS_LIB");
     reference = json_load_file(test_data("demo/demo_ref.json"), 0, NULL);
     if (!reference) {
         fprintf(stderr, "cannot read %s\n", test_data("demo/demo_ref.json"));

@@ -1,6 +1,9 @@
 /* m40-parity: see parity.h. Prints TAP, a line for each test and target. */
 #include "parity/parity.h"
 
+#include "backend/cuda/cuda_launch_cublas.h"
+#include "base/str.h"
+
 #include <stdio.h>
 
 enum scope { ONCE, FOR_EACH_TYPE, FOR_CPU_ONLY };
@@ -37,7 +40,7 @@ static const struct test tests[] = {
 struct options {
     const char *backend, *test; /* NULL: all */
     uint64_t seed;
-    bool is_thin, is_verbose, only_list;
+    bool is_thin, is_verbose, only_list, use_cublas;
 };
 
 struct totals {
@@ -48,6 +51,7 @@ static void usage(FILE *out)
 {
     fprintf(out, "m40-parity [--backend cpu|cpu-avx2|cpu-avx512|cuda] [--seed N] [--test SUBSTRING] [--thin] [--list] [--verbose]\n"
                  "cpu: the scalar backend against doubles; the others against the scalar backend, bit by bit.\n"
+                 "$M40LLM_ENABLE_CUBLAS=1 has cuda's matmuls done by cuBLAS ($M40LLM_CUBLAS_LIB names it), near the doubles.\n"
                  "$M40LLM_CUDA_LIB names the driver to open; $M40LLM_REQUIRE_GPU=1 makes a missing device a failure.\n");
 }
 
@@ -91,6 +95,9 @@ static void add_target(struct parity *p, const struct options *o, const char *na
     if (open(&t->backend, device, &err) == M40LLM_OK) {
         t->backend->ops.get_info(t->backend, &info);
         printf("# %s: %s, %s %s\n", name, info.name, info.code, info.driver);
+        t->has_cublas = t->backend->is_cuda && m40_cuda_of(t->backend)->cublas;
+        if (t->has_cublas)
+            m40_cuda_of(t->backend)->cublas->min_tokens = 1;
     } else {
         snprintf(t->why_not, sizeof t->why_not, "%s", err.text);
         printf("# %s: %s\n", name, err.text);
@@ -109,6 +116,8 @@ static void add_targets(struct parity *p, const struct options *o)
     avx512.n_threads = 3;
     cuda.spec = "cuda";
     cuda.cuda_library = getenv("M40LLM_CUDA_LIB");
+    cuda.use_cublas = o->use_cublas;
+    cuda.cublas_library = getenv("M40LLM_CUBLAS_LIB");
     add_target(p, o, "cpu", m40_backend_open_cpu, &scalar);
     add_target(p, o, "cpu-avx2", m40_backend_open_cpu, &avx2);
     add_target(p, o, "cpu-avx512", m40_backend_open_cpu, &avx512);
@@ -181,6 +190,10 @@ int main(int argc, char **argv)
 
     if (!parse(argc, argv, &o)) {
         usage(stderr);
+        return 2;
+    }
+    if (!m40_parse_switch(getenv("M40LLM_ENABLE_CUBLAS"), &o.use_cublas)) {
+        fprintf(stderr, "$M40LLM_ENABLE_CUBLAS must be 0 or 1\n");
         return 2;
     }
     p.is_thin = o.is_thin;

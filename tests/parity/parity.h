@@ -3,6 +3,8 @@
  *  - A variant (cpu-avx2, cpu-avx512, cuda) must give the bits of the scalar CPU backend; NaN equals NaN.
  *  - The scalar CPU backend must be near a computation in double precision (ref64.h), within the bounds of tolerances.h.
  *
+ * Where cuBLAS is switched on ($M40LLM_ENABLE_CUBLAS=1), all matmuls of the card go through it, and only have to be near the doubles, within TOLERANCE_CUBLAS.
+ *
  * A test makes cases. A case is a list of buffers and a function that issues one operation on them; parity_run() runs it on every target in memory of the target's own,
  * with outputs poisoned before and guard bands around every buffer checked after. The test then checks the scalar target's outputs against doubles.
  */
@@ -19,7 +21,8 @@ struct parity_target {
     const char *name;
     struct m40_backend *backend; /* NULL: skipped */
     char why_not[256];
-    bool is_wanted; /* its verdict is; the scalar backend runs in any case */
+    bool is_wanted;  /* its verdict is; the scalar backend runs in any case */
+    bool has_cublas; /* its matmuls are near, not bit-equal */
     struct m40_workload reserved;
     unsigned n_checks, n_failed; /* of the test that is running */
 };
@@ -44,6 +47,7 @@ struct parity_buffer {
 
 struct parity_case {
     char name[160];
+    bool is_matmul; /* need.n_cols is its K */
     struct m40_workload need;
     struct parity_buffer buffers[PARITY_MAX_BUFFERS];
     unsigned n_buffers;
@@ -62,9 +66,10 @@ unsigned parity_out(struct parity_case *c, size_t n_bytes);
 
 /* Runs the case on every target and gives the verdict of every variant. */
 void parity_run(struct parity *p, struct parity_case *c);
-/* The scalar target's output against doubles: |y[i] - expected[i]| <= bound[i]; infinities and NaNs must be the same. */
+/* The scalar target's output against doubles: |y[i] - expected[i]| <= bound[i]; infinities and NaNs must be the same. With cuBLAS a target's matmuls, too, within TOLERANCE_CUBLAS instead of
+ * TOLERANCE_MATMUL. */
 void parity_check_doubles(struct parity *p, const struct parity_case *c, unsigned buffer, const double *expected, const double *bound);
-/* n_bytes of a's output from offset_bytes on must be all of b's output, on every target. */
+/* n_bytes of a's output from offset_bytes on must be all of b's output, on every target; but for matmuls by cuBLAS. */
 void parity_check_same(struct parity *p, const struct parity_case *a, unsigned a_buffer, size_t offset_bytes, const struct parity_case *b,
                        unsigned b_buffer);
 /* One check of target i that holds or not. */

@@ -59,6 +59,7 @@ static void run_matmul(struct parity *p, struct parity_case *c, const struct mat
     /* half of the cases as beside a larger matrix: its scratch memory lets blocks share K */
     c->need = (struct m40_workload){.n_tokens = s->n_tokens, .n_cols = s->n_cols, .n_rows = s->n_rows + (s->has_residual ? 0 : LARGER_ROWS)};
     c->issue = issue_matmul;
+    c->is_matmul = true;
     c->args = m;
     parity_in(c, x, (size_t)s->n_tokens * s->n_cols * sizeof *x);
     parity_out(c, y_bytes);
@@ -82,7 +83,7 @@ static void check_matmul(struct parity *p, const struct m40_format *format, stru
     double *expected = parity_alloc(&c, n_y * sizeof *expected), *bound = parity_alloc(&c, n_y * sizeof *bound);
 
     run_matmul(p, &c, &m, x, bias, residual);
-    if (p->targets[0].is_wanted) {
+    if (p->targets[0].is_wanted || p->targets[p->n_targets - 1].has_cublas) {
         ref64_matmul(format, rows, s.n_rows, s.n_cols, x, s.has_bias ? bias : NULL, s.has_residual || s.in_place ? residual : NULL, s.n_tokens,
                      expected, bound);
         parity_check_doubles(p, &c, Y, expected, bound);

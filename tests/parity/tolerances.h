@@ -12,6 +12,11 @@
  * sum of x through 32 before that; the weight itself may be rounded once (Q6_K). */
 #define TOLERANCE_MATMUL (320 * U)
 
+/* By cuBLAS: n products and sums in any order, and the roundings of the weight (its offset, its scale), alpha, beta, bias and residual. 1e-3 is promised: this is less for every n of the
+ * grid, so that TF32, whose inputs are off by 2^-11, shows where n is small. */
+#define TOLERANCE_CUBLAS(n)     (((double)(n) + 8) * U)
+#define TOLERANCE_CUBLAS_ABS(n) ((2 * (double)(n) + 8) * TINY)
+
 /* All terms of the sum of squares are positive: n / 256 + 8 roundings for n columns, halved by the square root; then division, root, reciprocal and two products. */
 #define TOLERANCE_RMS_NORM(n) (((double)(n) / 512 + 4 + 6) * U)
 

@@ -1,11 +1,13 @@
 /* Opening and closing a CUDA card, and its table of operations. */
 #include "backend/cuda/cuda_internal.h"
+#include "backend/cuda/cuda_launch_cublas.h"
 #include "backend/cuda/cuda_launch_matmul.h"
 #include "backend/cuda/kernel_images.h"
 
 #include "base/mem.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static void close_backend(struct m40_backend *be)
 {
@@ -18,6 +20,7 @@ static void close_backend(struct m40_backend *be)
             driver->StreamSynchronize(c->stream);
         m40_cuda_forget_steps(c);
         m40_cuda_memory_close(c);
+        m40_cuda_cublas_close(c);
         m40_cuda_unload(c);
         if (c->stream)
             driver->StreamDestroy(c->stream);
@@ -36,6 +39,8 @@ static void get_info(const struct m40_backend *be, m40llm_device_info *out)
     size_t n_free = 0, n_total = 0;
 
     *out = c->info;
+    if (c->cublas)
+        snprintf(out->code + strlen(out->code), sizeof out->code - strlen(out->code), ", cuBLAS %s", c->cublas->library->version);
     if (c->driver->CtxSetCurrent(c->context) == CUDA_SUCCESS && c->driver->MemGetInfo(&n_free, &n_total) == CUDA_SUCCESS)
         out->memory_free_bytes = n_free;
 }
@@ -105,6 +110,8 @@ m40llm_status m40_backend_open_cuda(struct m40_backend **out, const m40llm_devic
     M40_TRY(start_device(c, err));
     M40_TRY(m40_cuda_memory_open(c, err));
     M40_TRY(m40_cuda_load_op_kernels(c, err));
+    if (options->use_cublas)
+        M40_TRY(m40_cuda_cublas_open(c, options, err));
     *out = be;
     return M40LLM_OK;
 fail:

@@ -89,6 +89,7 @@ struct m40_cuda {
     CUfunction last_launched;
     struct m40_cuda_op_kernels kernels;
     struct m40_cuda_matmul *matmul; /* cuda_launch_matmul.c's own: one block from m40_calloc or NULL; freed with m40_free at close */
+    struct m40_cuda_cublas *cublas; /* cuda_launch_cublas.c's own; NULL: matmuls are ours, whatever the number of tokens */
 
     struct m40_workload workload;
     struct m40_cuda_scratch scratch;

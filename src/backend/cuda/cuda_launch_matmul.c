@@ -1,4 +1,5 @@
 #include "backend/cuda/cuda_launch_matmul.h"
+#include "backend/cuda/cuda_launch_cublas.h"
 
 #include "backend/cuda/kernels/matmul_args.h"
 #include "base/mem.h"
@@ -17,6 +18,7 @@ static const uint32_t gemm_tiles[N_GEMMS] = {32, 64, 128}; /* tokens of a block 
 struct format_kernels {
     CUfunction matvec[N_MATVECS]; /* for at most 1 << i tokens */
     CUfunction gemm[N_GEMMS], embed;
+    CUfunction dequant; /* with cuBLAS only */
     bool is_loaded;
 };
 
@@ -58,6 +60,8 @@ static m40llm_status load_format(struct m40_cuda *c, const struct m40_format *fo
         M40_TRY(find_kernel(c, format, name, &kernels->gemm[i], err));
     }
     M40_TRY(find_kernel(c, format, "embed", &kernels->embed, err));
+    if (c->cublas)
+        M40_TRY(find_kernel(c, format, "dequant", &kernels->dequant, err));
     kernels->is_loaded = true;
     return M40LLM_OK;
 fail:
@@ -284,6 +288,8 @@ m40llm_status m40_cuda_matmul(struct m40_backend *be, const struct m40_matmul_ar
     if (args->n_tokens > limit->n_tokens || w->n_cols > limit->n_cols || w->n_rows > limit->n_rows)
         return m40_fail(err, M40LLM_INVALID_ARGUMENT, "matmul of %u tokens, %llu x %llu, is beyond the reserved %u tokens, %u x %u", args->n_tokens,
                         (unsigned long long)w->n_rows, (unsigned long long)w->n_cols, limit->n_tokens, limit->n_rows, limit->n_cols);
+    if (c->cublas && args->n_tokens >= c->cublas->min_tokens)
+        return m40_cuda_cublas_matmul(c, kernels_of(c, w)->dequant, args, err);
     for (uint32_t first = 0; first < args->n_tokens; first += piece.n_tokens) {
         piece = plan(c, w, args->n_tokens - first);
         M40_TRY(piece.kernel == BY_MATVEC ? launch_matvec(c, args, first, piece.n_tokens, err)

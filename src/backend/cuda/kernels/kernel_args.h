@@ -107,6 +107,14 @@ struct gather_rows_args {
     uint32_t n_cols, is_wide;
 };
 
+/* y = bias + residual, what a matmul adds to; y may be residual. Grid (256 rows, token). */
+struct matmul_start_args {
+    const float *bias;     /* [n_rows] or NULL: 0 */
+    const float *residual; /* [n_tokens][n_rows] or NULL: 0 */
+    float *y;              /* [n_tokens][n_rows] */
+    uint32_t n_rows;
+};
+
 /* Grid (parts of a row, row); the last block of a row to end merges what the others found. */
 struct argmax_args {
     const float *x;     /* [n_rows][n_cols] */

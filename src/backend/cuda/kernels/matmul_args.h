@@ -2,6 +2,7 @@
  *   matvec<T>_<format>   y for at most T tokens, T = 1, 2, 4, 8, 16; grid: (row tiles / MATVEC_ROW_TILES(T), groups of K), MATVEC_THREADS
  *   gemm<T>_<format>     y for any number of tokens, in blocks of T = 32, 64, 128; grid: (row blocks, token blocks, groups of K or 1), GEMM_THREADS_OF(T)
  *   embed_<format>       rows of the matrix; grid: (tokens), EMBED_THREADS
+ *   dequant_<format>     weights as FP32, for cuBLAS; grid: (row tiles, chunks of columns), DEQUANT_THREADS
  * The weights are tiles of 32 rows x 256 columns (tensor/format.h). */
 #ifndef M40_CUDA_KERNELS_MATMUL_ARGS_H
 #define M40_CUDA_KERNELS_MATMUL_ARGS_H
@@ -25,6 +26,8 @@
 
 #define EMBED_THREADS 256
 
+#define DEQUANT_THREADS 256 /* a warp for each 32 columns of a tile */
+
 /* y[t][r] as m40_matmul_args has it. */
 struct matmul_kernel_args {
     const uint8_t *tiles;    /* [row tiles][chunks][tile_bytes] */
@@ -44,6 +47,13 @@ struct embed_kernel_args {
     const int32_t *ids; /* [grid_x], each < n_rows */
     float *y;           /* [grid_x][n_cols] */
     uint32_t n_cols;
+};
+
+struct dequant_kernel_args {
+    const uint8_t *tiles;
+    float *w;                /* [32 * grid_x] rows stride floats apart; what is behind n_cols in a row is undefined */
+    uint32_t n_cols, stride; /* stride: n_cols or more, a multiple of 4 */
+    uint32_t first_row_tile;
 };
 
 #endif

@@ -91,3 +91,4 @@ M40_HD void matmul_store(const struct matmul_kernel_args *args, uint32_t token, 
 #define GEMM_MICRO_T 8
 #include "backend/cuda/kernels/gemm_tmpl.h"
 #include "backend/cuda/kernels/embed_tmpl.h"
+#include "backend/cuda/kernels/dequant_tmpl.h"

@@ -1,4 +1,4 @@
-/* Work on rows of activations: gather_rows, argmax, and the sums of x that formats with offsets need. */
+/* Work on rows of activations: gather_rows, matmul_start, argmax, and the sums of x that formats with offsets need. */
 #include "backend/cuda/kernels/simt.h"
 #include "backend/cuda/kernels/kernel_args.h"
 #include "backend/cuda/kernels/words.h"
@@ -15,6 +15,15 @@ SIMT_KERNEL(gather_rows, struct gather_rows_args, 256)
     } else if (i < args.n_cols) {
         y[i] = x[i];
     }
+}
+
+SIMT_KERNEL(matmul_start, struct matmul_start_args, 256)
+{
+    const uint32_t row = simt_block_x() * 256 + simt_thread();
+    const uint64_t i = (uint64_t)simt_block_y() * args.n_rows + row;
+
+    if (row < args.n_rows)
+        args.y[i] = (args.bias ? args.bias[row] : 0.0f) + (args.residual ? args.residual[i] : 0.0f);
 }
 
 /* ---- argmax ---- */
