@@ -131,6 +131,12 @@ void parity_matmul(struct parity *p, uint32_t dtype)
                 check_matmul(p, format, s, parity_input(number));
         }
     }
+    /* more row tiles than blocks that are resident at once on a card of 24 multiprocessors, by one group of K and by two kinds of several */
+    if (!p->is_thin) {
+        check_matmul(p, format, (struct matmul_shape){.n_rows = 3200, .n_cols = 256, .n_tokens = 1}, PARITY_RANDOM);
+        check_matmul(p, format, (struct matmul_shape){.n_rows = 1632, .n_cols = 2304, .n_tokens = 1}, PARITY_RANDOM);
+        check_matmul(p, format, (struct matmul_shape){.n_rows = 1633, .n_cols = 2304, .n_tokens = 3}, PARITY_RANDOM);
+    }
     check_matmul(p, format, (struct matmul_shape){.n_rows = 97, .n_cols = 2304, .n_tokens = p->is_thin ? 9 : 100}, PARITY_RANDOM);
     check_matmul(p, format, (struct matmul_shape){.n_rows = p->is_thin ? 64 : 257, .n_cols = 4352, .n_tokens = 7, .in_place = true}, PARITY_RANDOM);
 }

@@ -168,6 +168,19 @@ static uint32_t n_groups_of(const struct m40_matrix *w)
     return m40_cuda_div_up(w->n_cols, MATMUL_CHUNK * MATMUL_GROUP);
 }
 
+/* A grid of streaming blocks that are all resident: K's groups by one block where they fit, else by as many as there are groups; each of these takes every n-th unit of rows. */
+static m40llm_status launch_stream(struct m40_cuda *c, CUfunction kernel, struct matmul_kernel_args *k, const struct m40_matrix *w, uint32_t tokens,
+                                   m40llm_error *err)
+{
+    uint32_t n_groups = n_groups_of(w), n_span = n_groups <= MATVEC_SPAN_GROUPS(tokens) ? n_groups : 1, n_spans = n_groups / n_span;
+    uint32_t n_resident = c->n_sms * (MATVEC_RESIDENT_WARPS / (n_span * MATMUL_GROUP)), n_blocks = n_resident / n_spans;
+    uint32_t n_units = m40_cuda_div_up(k->n_rows, MATMUL_TILE * MATVEC_ROW_TILES(tokens));
+
+    if (n_blocks > n_units)
+        n_blocks = n_units;
+    return m40_cuda_launch(c, kernel, n_spans, n_blocks ? n_blocks : 1, 1, n_span * MATVEC_GROUP_THREADS, k, err);
+}
+
 static m40llm_status launch_matvec(struct m40_cuda *c, const struct m40_matmul_args *args, uint32_t first, uint32_t n_tokens, m40llm_error *err)
 {
     struct matmul_kernel_args k = kernel_args(c, args, first, n_tokens);
@@ -175,8 +188,10 @@ static m40llm_status launch_matvec(struct m40_cuda *c, const struct m40_matmul_a
 
     while (1u << i < n_tokens)
         i++;
+    if (1u << i <= MATVEC_STREAM_TOKENS)
+        return launch_stream(c, kernels_of(c, args->w)->matvec[i], &k, args->w, 1u << i, err);
     return m40_cuda_launch(c, kernels_of(c, args->w)->matvec[i], m40_cuda_div_up(k.n_rows, MATMUL_TILE * MATVEC_ROW_TILES(1u << i)),
-                           n_groups_of(args->w), 1, MATVEC_THREADS, &k, err);
+                           n_groups_of(args->w), 1, MATVEC_GROUP_THREADS, &k, err);
 }
 
 /* The grid's z: how many blocks share K. */

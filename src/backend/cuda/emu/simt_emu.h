@@ -105,6 +105,11 @@ static inline uint32_t simt_warp(void)
     return simt_now.thread / SIMT_WARP;
 }
 
+static inline void simt_warp_barrier(void)
+{
+    (void)simt_exchange(SIMT_BALLOT, 0, 0);
+}
+
 static inline uint32_t simt_shfl_u32(uint32_t v, uint32_t lane)
 {
     return simt_exchange(SIMT_SHFL, v, lane % SIMT_WARP);

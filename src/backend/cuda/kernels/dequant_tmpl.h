@@ -13,10 +13,12 @@ MATMUL_KERNEL(MATMUL_NAME(dequant), struct dequant_kernel_args, DEQUANT_THREADS)
     float *rows = args.w + (uint64_t)simt_block_x() * MATMUL_TILE * args.stride + first_col;
     float *mine = &shared->w[lane][sub_block * MATMUL_TILE];
     struct FORMAT_NAME(lane) state;
+    struct FORMAT_NAME(quants) quants;
     float w[MATMUL_TILE], m[MATMUL_SUBS];
 
     FORMAT_NAME(open)(&state, tile, lane);
-    FORMAT_NAME(weights)(&state, tile, lane, sub_block, w, m);
+    FORMAT_NAME(load)(&quants, tile, lane, sub_block);
+    FORMAT_NAME(weights)(&state, &quants, sub_block, w, m);
     if (MATMUL_HAS_OFFSETS) {
         M40_UNROLL
         for (uint32_t i = 0; i < MATMUL_TILE; i++)

@@ -1,5 +1,6 @@
 /* What the kernels of matmul_<format>.cu take, and the sizes that host and kernels agree on. One module per weight format:
- *   matvec<T>_<format>   y for at most T tokens, T = 1, 2, 4, 8, 16; grid: (row tiles / MATVEC_ROW_TILES(T), groups of K), MATVEC_THREADS
+ *   matvec<T>_<format>   y for at most T tokens; T = 1, 2, 4: grid (spans of K, blocks that share the row tiles), MATVEC_GROUP_THREADS for each group of the span;
+ *                        T = 8, 16: grid (row tiles / MATVEC_ROW_TILES(T), groups of K), MATVEC_GROUP_THREADS
  *   gemm<T>_<format>     y for any number of tokens, in blocks of T = 32, 64, 128; grid: (row blocks, token blocks, groups of K or 1), GEMM_THREADS_OF(T)
  *   embed_<format>       rows of the matrix; grid: (tokens), EMBED_THREADS
  *   dequant_<format>     weights as FP32, for cuBLAS; grid: (row tiles, chunks of columns), DEQUANT_THREADS
@@ -13,10 +14,15 @@
 #define MATMUL_CHUNK 256 /* columns of a chunk sum */
 #define MATMUL_GROUP 8   /* chunks of a group sum */
 
-#define MATVEC_THREADS    256 /* a warp for each chunk of a group */
-#define MATVEC_MAX_TOKENS 16
-/* Row tiles of a block. From four tokens on each x that is loaded serves two rows of a lane: measured to pay there, and not below (docs/performance.md). */
-#define MATVEC_ROW_TILES(n_tokens) ((n_tokens) < 4 ? 1 : 2)
+#define MATVEC_GROUP_THREADS 256 /* a warp for each chunk of a group */
+#define MATVEC_MAX_TOKENS    16
+/* The kernels for so many tokens or fewer stream through row tiles with x in shared memory (matvec_tmpl.h); it has no room for the x of more (matvec_wide_tmpl.h). */
+#define MATVEC_STREAM_TOKENS 4
+/* Row tiles that a warp works on at once. From four tokens on each x that is loaded serves two rows of a lane: measured to pay there, and not below (docs/performance.md). */
+#define MATVEC_ROW_TILES(n_tokens)   ((n_tokens) < 4 ? 1 : 2)
+#define MATVEC_SPAN_GROUPS(n_tokens) ((n_tokens) == 1 ? 2 : 1) /* groups of K that a streaming block may own */
+#define MATVEC_BUFFERS(n_tokens)     ((n_tokens) < 4 ? 2 : 1)  /* of chunk sums */
+#define MATVEC_RESIDENT_WARPS        16                        /* of streaming blocks on a multiprocessor: 128 registers each */
 
 #define GEMM_ROWS_OF(t)       ((t) == 64 ? 64 : 128)   /* of a block */
 #define GEMM_THREADS_OF(t)    ((t) == 128 ? 256 : 128) /* 8 rows x 4 tokens each; T = 128: 8 x 8 */

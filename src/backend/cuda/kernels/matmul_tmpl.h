@@ -13,10 +13,13 @@
 
 enum {
     MATMUL_HAS_OFFSETS = FORMAT_NAME(SUB) != 0,
-    MATMUL_SUB = FORMAT_NAME(SUB) ? FORMAT_NAME(SUB) : MATMUL_TILE, /* elements that share an offset */
-    MATMUL_SUBS = MATMUL_TILE / MATMUL_SUB,                         /* of them in a sub-block of 32 */
-    MATMUL_ANY_COLS = FORMAT_NAME(BLOCK) < MATMUL_TILE,             /* rows need not be whole sub-blocks of 32 */
+    MATMUL_SUB = FORMAT_NAME(SUB) ? FORMAT_NAME(SUB) : MATMUL_TILE,                /* elements that share an offset */
+    MATMUL_SUBS = MATMUL_TILE / MATMUL_SUB,                                        /* of them in a sub-block of 32 */
+    MATMUL_PIECES = sizeof(struct FORMAT_NAME(quants)) / sizeof(struct m40_piece), /* of a sub-block */
+    MATMUL_ANY_COLS = FORMAT_NAME(BLOCK) < MATMUL_TILE,                            /* rows need not be whole sub-blocks of 32 */
 };
+
+enum { MATMUL_CHUNK_SUBS = MATMUL_CHUNK / MATMUL_TILE }; /* sub-blocks of a chunk */
 
 /* Four floats of shared memory in one 128-bit access. */
 struct matmul_vec4 {
@@ -78,9 +81,9 @@ M40_HD void matmul_store(const struct matmul_kernel_args *args, uint32_t token, 
 #define MATVEC_T 4
 #include "backend/cuda/kernels/matvec_tmpl.h"
 #define MATVEC_T 8
-#include "backend/cuda/kernels/matvec_tmpl.h"
+#include "backend/cuda/kernels/matvec_wide_tmpl.h"
 #define MATVEC_T 16
-#include "backend/cuda/kernels/matvec_tmpl.h"
+#include "backend/cuda/kernels/matvec_wide_tmpl.h"
 #define GEMM_T       32
 #define GEMM_MICRO_T 4
 #include "backend/cuda/kernels/gemm_tmpl.h"

@@ -1,38 +1,40 @@
 /* matvec<T>_<format>: y for MATVEC_T tokens or fewer, in the order of docs/numerics.md. Included by matmul_tmpl.h once for each T.
  *
- * A block owns MATVEC_R row tiles and one group of K; warp w owns chunk w of the group, and its lane i row i of each tile: it walks the chunk's columns upwards with one
- * accumulator a row and token, weights straight from memory (coalesced pieces of 16 bytes), x from shared memory (the same address in all lanes: a broadcast). Then the
- * block adds the chunk sums in order. Where there are several groups, the last block of the same rows to arrive adds their sums in order.
+ * All blocks are resident at once, and each streams through many row tiles. A block owns a span of K, one group of chunks or two; its warp w owns chunk w of the span and has that chunk's x in
+ * shared memory for good. It takes MATVEC_R row tiles at a time: lane i owns row i of each and walks the chunk's columns upwards with one accumulator a row and token, weights straight from memory
+ * (coalesced pieces of 16 bytes, asked for MATVEC_AHEAD sub-blocks before their use, across the end of a tile), x from shared memory (the same address in all lanes: a broadcast). Then the block
+ * adds the chunk sums in order, by warps that take turns. Where K has several spans, the last block of the same rows to end adds the sums of the groups in order.
  *
- * x lies in shared memory as [column][token], so that one 128-bit load serves four multiply-adds whatever T is; T > 4 takes the chunk in stages to stay below 48 KB. */
+ * x lies in shared memory as [column][token], so that one 128-bit load serves four multiply-adds whatever T is. */
 #define MATVEC_NAME(name)             MATMUL_NAME(MATVEC_JOIN(name, MATVEC_T))
 #define MATVEC_JOIN(name, t)          MATVEC_JOIN_EXPANDED(name, t)
 #define MATVEC_JOIN_EXPANDED(name, t) name##t
 
-#define MATVEC_STAGE_SUBS (MATVEC_T <= 4 ? 8 : 32 / MATVEC_T) /* sub-blocks of 32 columns in a stage */
-#define MATVEC_STEP       (MATVEC_T < 4 ? 4 / MATVEC_T : 1)   /* columns whose x is one or more whole 128-bit loads */
-#define MATVEC_STAGES     (8 / MATVEC_STAGE_SUBS)
-#define MATVEC_R          MATVEC_ROW_TILES(MATVEC_T)
-/* Floats of a sub-block's x, with a gap that puts the sub-blocks of a warp into different banks. */
-#define MATVEC_STRIDE (MATMUL_TILE * MATVEC_T + (MATVEC_T < 4 ? 4 : MATVEC_T))
+#define MATVEC_STEP  (MATVEC_T < 4 ? 4 / MATVEC_T : 1) /* columns whose x is one or more whole 128-bit loads */
+#define MATVEC_R     MATVEC_ROW_TILES(MATVEC_T)
+#define MATVEC_WARPS (MATVEC_SPAN_GROUPS(MATVEC_T) * MATMUL_GROUP) /* of a block, at most */
+/* Floats of a sub-block's x, with a gap that puts the sub-blocks of a chunk into different banks. */
+#define MATVEC_STRIDE (MATMUL_TILE * MATVEC_T + 4)
+/* About eight pieces of 16 bytes, or four where there are many sums, are on their way to a lane at any time. */
+#define MATVEC_AHEAD_SHARE MATVEC_R
+#define MATVEC_AHEAD       (MATMUL_PIECES * MATVEC_R * MATVEC_AHEAD_SHARE >= 8 ? 1 : 8 / (MATMUL_PIECES * MATVEC_R * MATVEC_AHEAD_SHARE))
+#define MATVEC_ITEMS       (MATVEC_R * MATVEC_T)
 
 struct MATVEC_NAME(matvec_x) {
-    float x[MATVEC_STAGE_SUBS][MATVEC_STRIDE];
-    float sums[MATVEC_STAGE_SUBS][MATMUL_SUBS][MATVEC_T];
+    float x[MATMUL_CHUNK_SUBS][MATVEC_STRIDE];
+    float sums[MATMUL_CHUNK_SUBS][MATMUL_SUBS][MATVEC_T];
 } __attribute__((aligned(16)));
 
 struct MATVEC_NAME(matvec_shared) {
-    union {
-        struct MATVEC_NAME(matvec_x) chunks[MATMUL_GROUP];          /* while the warps walk */
-        float sums[MATMUL_GROUP][MATVEC_R * MATVEC_T][MATMUL_TILE]; /* then */
-    } u;
-    uint32_t is_last;
+    struct MATVEC_NAME(matvec_x) chunks[MATVEC_WARPS];
+    float sums[MATVEC_BUFFERS(MATVEC_T)][MATVEC_WARPS][MATVEC_ITEMS][MATMUL_TILE]; /* of chunks; item: token * MATVEC_R + row tile */
+    uint32_t is_last[MATVEC_WARPS * SIMT_WARP];
 };
 
-/* Brings the stage's columns of x, the first of which is first_col; what does not exist becomes zeros, which enter no sum that is used. */
+/* Brings the chunk's columns of x, the first of which is first_col; what does not exist becomes zeros, which enter no sum that is used. */
 M40_HD void MATVEC_NAME(matvec_bring_part)(struct MATVEC_NAME(matvec_x) * to, const struct matmul_kernel_args *args, uint32_t first_col)
 {
-    for (uint32_t s = 0; s < MATVEC_STAGE_SUBS; s++) {
+    for (uint32_t s = 0; s < MATMUL_CHUNK_SUBS; s++) {
         for (uint32_t t = 0; t < MATVEC_T; t++)
             to->x[s][simt_lane() * MATVEC_T + t] = matmul_x(args, t, first_col + s * MATMUL_TILE + simt_lane());
     }
@@ -45,7 +47,7 @@ M40_HD void MATVEC_NAME(matvec_bring_whole)(struct MATVEC_NAME(matvec_x) * to, c
     const float *x = args->x + first_col + simt_lane() * 4;
 
     M40_UNROLL
-    for (uint32_t i = 0; i < MATVEC_STAGE_SUBS / 4; i++) { /* four sub-blocks at once: four columns a lane */
+    for (uint32_t i = 0; i < MATMUL_CHUNK_SUBS / 4; i++) { /* four sub-blocks at once: four columns a lane */
         float *out = &to->x[i * 4 + simt_lane() / 8][simt_lane() % 8 * 4 * MATVEC_T];
         struct matmul_vec4 first = matmul_load4(x + i * 4 * MATMUL_TILE);
 
@@ -59,17 +61,11 @@ M40_HD void MATVEC_NAME(matvec_bring_whole)(struct MATVEC_NAME(matvec_x) * to, c
 #endif
     }
 #else
-    const float *x = args->x + first_col + simt_lane();
+    const float *x = args->x + first_col + simt_lane(), *x1 = x + args->n_cols, *x2 = x1 + args->n_cols, *x3 = x2 + args->n_cols;
 
     M40_UNROLL
-    for (uint32_t t = 0; t < MATVEC_T; t += 4) {
-        const float *x1 = x + args->n_cols, *x2 = x1 + args->n_cols, *x3 = x2 + args->n_cols;
-
-        M40_UNROLL
-        for (uint32_t at = 0; at < MATVEC_STAGE_SUBS * MATMUL_TILE; at += MATMUL_TILE)
-            matmul_store4(&to->x[at / MATMUL_TILE][simt_lane() * MATVEC_T + t], x[at], x1[at], x2[at], x3[at]);
-        x = x3 + args->n_cols;
-    }
+    for (uint32_t s = 0; s < MATMUL_CHUNK_SUBS; s++)
+        matmul_store4(&to->x[s][simt_lane() * MATVEC_T], x[s * MATMUL_TILE], x1[s * MATMUL_TILE], x2[s * MATMUL_TILE], x3[s * MATMUL_TILE]);
 #endif
 }
 
@@ -77,7 +73,7 @@ M40_HD void MATVEC_NAME(matvec_bring)(struct MATVEC_NAME(matvec_x) * to, const s
 {
     const int is_aligned = MATVEC_T >= 4 || (args->n_cols % 4 == 0 && (uintptr_t)args->x % 16 == 0);
 
-    if (is_aligned && args->n_tokens == MATVEC_T && first_col + MATVEC_STAGE_SUBS * MATMUL_TILE <= args->n_cols)
+    if (is_aligned && args->n_tokens == MATVEC_T && first_col + MATMUL_CHUNK <= args->n_cols)
         MATVEC_NAME(matvec_bring_whole)(to, args, first_col);
     else
         MATVEC_NAME(matvec_bring_part)(to, args, first_col);
@@ -86,7 +82,7 @@ M40_HD void MATVEC_NAME(matvec_bring)(struct MATVEC_NAME(matvec_x) * to, const s
 /* Sums of x over the offsets' sub-blocks, each by one lane. */
 M40_HD void MATVEC_NAME(matvec_sum)(struct MATVEC_NAME(matvec_x) * chunk)
 {
-    for (uint32_t i = simt_lane(); i < MATVEC_STAGE_SUBS * MATMUL_SUBS * MATVEC_T; i += SIMT_WARP) {
+    for (uint32_t i = simt_lane(); i < MATMUL_CHUNK_SUBS * MATMUL_SUBS * MATVEC_T; i += SIMT_WARP) {
         uint32_t t = i % MATVEC_T, sub = i / MATVEC_T % MATMUL_SUBS, s = i / MATVEC_T / MATMUL_SUBS;
         const float *x = &chunk->x[s][sub * MATMUL_SUB * MATVEC_T + t];
         float sum = 0.0f;
@@ -98,228 +94,274 @@ M40_HD void MATVEC_NAME(matvec_sum)(struct MATVEC_NAME(matvec_x) * chunk)
     }
 }
 
-/* What a warp has of its row tiles. */
+/* What a lane has of the row tiles that it works on. */
 struct MATVEC_NAME(matvec_rows) {
     const uint8_t *tile[MATVEC_R];
     struct FORMAT_NAME(lane) state[MATVEC_R];
-    float acc[MATVEC_R][MATVEC_T];
+    struct FORMAT_NAME(quants) ahead[MATVEC_R][MATVEC_AHEAD];
 };
 
-/* The weights and offsets of one sub-block. */
-struct MATVEC_NAME(matvec_weights) {
-    float w[MATVEC_R][MATMUL_TILE], m[MATVEC_R][MATMUL_SUBS];
-};
-
-M40_HD void MATVEC_NAME(matvec_widen)(const struct MATVEC_NAME(matvec_rows) * rows, uint32_t b, struct MATVEC_NAME(matvec_weights) * weights)
+/* One sub-block, b of the chunk. */
+M40_HD void MATVEC_NAME(matvec_dot)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t b, float w[MATVEC_R][MATMUL_TILE],
+                                    float m[MATVEC_R][MATMUL_SUBS], float acc[MATVEC_R][MATVEC_T])
 {
     M40_UNROLL
-    for (uint32_t r = 0; r < MATVEC_R; r++) {
-        struct FORMAT_NAME(quants) quants;
-
-        FORMAT_NAME(load)(&quants, rows->tile[r], simt_lane(), b);
-        FORMAT_NAME(weights)(&rows->state[r], &quants, b, weights->w[r], weights->m[r]);
-    }
-}
-
-/* Columns c .. c + MATVEC_STEP - 1 of sub-block s of the stage. */
-M40_HD void MATVEC_NAME(matvec_step)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t s, uint32_t c,
-                                     const struct MATVEC_NAME(matvec_weights) * weights, struct MATVEC_NAME(matvec_rows) * rows)
-{
-    float x[MATVEC_STEP * MATVEC_T];
-
-    M40_UNROLL
-    for (uint32_t i = 0; i < MATVEC_STEP * MATVEC_T; i += 4) {
-        struct matmul_vec4 four = matmul_load4(&chunk->x[s][c * MATVEC_T + i]);
+    for (uint32_t c = 0; c < MATMUL_TILE; c += MATVEC_STEP) {
+        struct matmul_vec4 x = matmul_load4(&chunk->x[b][c * MATVEC_T]);
 
         M40_UNROLL
-        for (uint32_t j = 0; j < 4; j++)
-            x[i + j] = four.v[j];
-    }
-    M40_UNROLL
-    for (uint32_t i = 0; i < MATVEC_STEP; i++) {
-        M40_UNROLL
-        for (uint32_t r = 0; r < MATVEC_R; r++) {
+        for (uint32_t i = 0; i < MATVEC_STEP; i++) {
             M40_UNROLL
-            for (uint32_t t = 0; t < MATVEC_T; t++)
-                rows->acc[r][t] = m40_fmaf(weights->w[r][c + i], x[i * MATVEC_T + t], rows->acc[r][t]);
+            for (uint32_t r = 0; r < MATVEC_R; r++) {
+                M40_UNROLL
+                for (uint32_t t = 0; t < MATVEC_T; t++)
+                    acc[r][t] = m40_fmaf(w[r][c + i], x.v[i * MATVEC_T + t], acc[r][t]);
+            }
         }
-    }
-}
-
-/* Sub-block s of the stage, which is sub-block b of the tiles. */
-M40_HD void MATVEC_NAME(matvec_dot)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t s, uint32_t b, struct MATVEC_NAME(matvec_rows) * rows)
-{
-    struct MATVEC_NAME(matvec_weights) weights;
-
-    MATVEC_NAME(matvec_widen)(rows, b, &weights);
-    M40_UNROLL
-    for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++) {
-        M40_UNROLL
-        for (uint32_t c = sub * MATMUL_SUB; c < (sub + 1) * MATMUL_SUB; c += MATVEC_STEP)
-            MATVEC_NAME(matvec_step)(chunk, s, c, &weights, rows);
-        if (MATMUL_HAS_OFFSETS) {
+        if (MATMUL_HAS_OFFSETS && (c + MATVEC_STEP) % MATMUL_SUB == 0) {
             M40_UNROLL
             for (uint32_t t = 0; t < MATVEC_T; t++) {
-                float sum = chunk->sums[s][sub][t];
+                float sum = chunk->sums[b][c / MATMUL_SUB][t];
 
                 M40_UNROLL
                 for (uint32_t r = 0; r < MATVEC_R; r++)
-                    rows->acc[r][t] = m40_fmaf(-weights.m[r][sub], sum, rows->acc[r][t]);
+                    acc[r][t] = m40_fmaf(-m[r][c / MATMUL_SUB], sum, acc[r][t]);
             }
         }
     }
 }
 
-/* The same for the first n_cols < 32 columns of a sub-block: predicates rather than a shorter loop, because w lives in registers. */
-M40_HD void MATVEC_NAME(matvec_dot_part)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t s, uint32_t b, uint32_t n_cols,
-                                         struct MATVEC_NAME(matvec_rows) * rows)
+/* The beginning of the row tiles at `tiles`, which become `rows`. */
+M40_HD void MATVEC_NAME(matvec_begin)(struct MATVEC_NAME(matvec_rows) * rows, const uint8_t *const tiles[MATVEC_R])
 {
-    struct MATVEC_NAME(matvec_weights) weights;
-
-    MATVEC_NAME(matvec_widen)(rows, b, &weights);
     M40_UNROLL
-    for (uint32_t c = 0; c < MATMUL_TILE; c++) {
+    for (uint32_t r = 0; r < MATVEC_R; r++) {
+        rows->tile[r] = tiles[r];
+        FORMAT_NAME(open)(&rows->state[r], tiles[r], simt_lane());
         M40_UNROLL
-        for (uint32_t i = 0; i < MATVEC_R * MATVEC_T; i++) {
-            const uint32_t r = i / MATVEC_T, t = i % MATVEC_T;
-            float acc = rows->acc[r][t];
+        for (uint32_t b = 0; b < MATVEC_AHEAD; b++)
+            FORMAT_NAME(load)(&rows->ahead[r][b], tiles[r], simt_lane(), b);
+    }
+}
 
-            rows->acc[r][t] = c < n_cols ? m40_fmaf(weights.w[r][c], chunk->x[s][c * MATVEC_T + t], acc) : acc;
+/* A whole chunk of `rows`, and the beginning of the one at `next`, which becomes `rows`. */
+M40_HD void MATVEC_NAME(matvec_stream)(const struct MATVEC_NAME(matvec_x) * chunk, struct MATVEC_NAME(matvec_rows) * rows,
+                                       const uint8_t *const next[MATVEC_R], float acc[MATVEC_R][MATVEC_T])
+{
+    struct FORMAT_NAME(lane) state[MATVEC_R];
+
+    M40_UNROLL
+    for (uint32_t r = 0; r < MATVEC_R; r++)
+        FORMAT_NAME(open)(&state[r], next[r], simt_lane());
+    M40_UNROLL
+    for (uint32_t b = 0; b < MATMUL_CHUNK_SUBS; b++) {
+        float w[MATVEC_R][MATMUL_TILE], m[MATVEC_R][MATMUL_SUBS];
+
+        simt_warp_barrier(); /* keeps the loads here: ptxas puts what the loop uses only the next time at its end */
+        M40_UNROLL
+        for (uint32_t r = 0; r < MATVEC_R; r++) {
+            const uint8_t *tile = b + MATVEC_AHEAD < MATMUL_CHUNK_SUBS ? rows->tile[r] : next[r];
+
+            FORMAT_NAME(weights)(&rows->state[r], &rows->ahead[r][b % MATVEC_AHEAD], b, w[r], m[r]);
+            FORMAT_NAME(load)(&rows->ahead[r][b % MATVEC_AHEAD], tile, simt_lane(), (b + MATVEC_AHEAD) % MATMUL_CHUNK_SUBS);
+        }
+        MATVEC_NAME(matvec_dot)(chunk, b, w, m, acc);
+    }
+    M40_UNROLL
+    for (uint32_t r = 0; r < MATVEC_R; r++) {
+        rows->tile[r] = next[r];
+        rows->state[r] = state[r];
+    }
+}
+
+/* The first n_cols < 256 columns of a chunk, without looking ahead. Within a last sub-block that is not whole: predicates rather than a shorter loop, because w lives in registers. */
+M40_HD void MATVEC_NAME(matvec_part)(const struct MATVEC_NAME(matvec_x) * chunk, const uint8_t *const tile[MATVEC_R], uint32_t n_cols,
+                                     float acc[MATVEC_R][MATVEC_T])
+{
+    M40_ROLLED
+    for (uint32_t b = 0; b * MATMUL_TILE < n_cols; b++) {
+        const uint32_t n_left = n_cols - b * MATMUL_TILE;
+        float w[MATVEC_R][MATMUL_TILE], m[MATVEC_R][MATMUL_SUBS];
+
+        M40_UNROLL
+        for (uint32_t r = 0; r < MATVEC_R; r++) {
+            struct FORMAT_NAME(lane) state;
+            struct FORMAT_NAME(quants) quants;
+
+            FORMAT_NAME(open)(&state, tile[r], simt_lane());
+            FORMAT_NAME(load)(&quants, tile[r], simt_lane(), b);
+            FORMAT_NAME(weights)(&state, &quants, b, w[r], m[r]);
+        }
+        if (!MATMUL_ANY_COLS || n_left >= MATMUL_TILE) {
+            MATVEC_NAME(matvec_dot)(chunk, b, w, m, acc);
+            continue;
+        }
+        M40_UNROLL
+        for (uint32_t c = 0; c < MATMUL_TILE; c++) {
+            M40_UNROLL
+            for (uint32_t i = 0; i < MATVEC_ITEMS; i++) {
+                const uint32_t r = i % MATVEC_R, t = i / MATVEC_R;
+
+                acc[r][t] = c < n_left ? m40_fmaf(w[r][c], chunk->x[b][c * MATVEC_T + t], acc[r][t]) : acc[r][t];
+            }
         }
     }
 }
 
-/* The stage whose first sub-block is `first` of the tiles; n_cols of its columns exist. */
-M40_HD void MATVEC_NAME(matvec_walk)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t first, uint32_t n_cols,
-                                     struct MATVEC_NAME(matvec_rows) * rows)
-{
-#if MATVEC_T <= 2 /* the loads of a whole chunk are then in flight together */
-    if (n_cols >= MATVEC_STAGE_SUBS * MATMUL_TILE) {
-        M40_UNROLL
-        for (uint32_t s = 0; s < MATVEC_STAGE_SUBS; s++)
-            MATVEC_NAME(matvec_dot)(chunk, s, first + s, rows);
-        return;
-    }
-#endif
-    M40_ROLLED
-    for (uint32_t s = 0; s < n_cols / MATMUL_TILE && s < MATVEC_STAGE_SUBS; s++)
-        MATVEC_NAME(matvec_dot)(chunk, s, first + s, rows);
-    if (MATMUL_ANY_COLS && n_cols % MATMUL_TILE && n_cols < MATVEC_STAGE_SUBS * MATMUL_TILE) {
-        uint32_t s = n_cols / MATMUL_TILE;
+/* What a block is made for. A unit is MATVEC_R row tiles; the block takes units first, first + step ... */
+struct MATVEC_NAME(matvec_place) {
+    uint32_t first, step, n_units;
+    uint32_t first_group, n_groups; /* of the span */
+    uint32_t n_chunks;              /* of a row */
+    int is_shared;                  /* other blocks have the other spans */
+};
 
-        MATVEC_NAME(matvec_dot_part)(chunk, s, first + s, n_cols % MATMUL_TILE, rows);
-    }
-}
-
-/* Begins a warp's tiles. */
-M40_HD void MATVEC_NAME(matvec_open)(struct MATVEC_NAME(matvec_rows) * rows, const struct matmul_kernel_args *args, uint32_t chunk_index)
+/* The tiles of a unit in the warp's chunk; where there is no such chunk or tile, the last one: it is read and left. */
+M40_HD void MATVEC_NAME(matvec_tiles)(const struct matmul_kernel_args *args, uint32_t unit, uint32_t chunk, const uint8_t *tiles[MATVEC_R])
 {
-    const uint32_t n_chunks = matmul_chunks(args->n_cols), last_row_tile = (args->n_rows - 1) / MATMUL_TILE;
+    const uint32_t last = (args->n_rows - 1) / MATMUL_TILE, n_chunks = matmul_chunks(args->n_cols);
 
     M40_UNROLL
     for (uint32_t r = 0; r < MATVEC_R; r++) {
-        uint32_t row_tile = simt_block_x() * MATVEC_R + r;
+        uint32_t row_tile = unit * MATVEC_R + r;
 
-        /* where there is no chunk or tile, the last one is looked at and left */
-        rows->tile[r] = matmul_tile(args->tiles, args->n_cols, row_tile < last_row_tile ? row_tile : last_row_tile,
-                                    chunk_index < n_chunks ? chunk_index : n_chunks - 1);
-        M40_UNROLL
-        for (uint32_t t = 0; t < MATVEC_T; t++)
-            rows->acc[r][t] = 0.0f;
+        tiles[r] = matmul_tile(args->tiles, args->n_cols, row_tile < last ? row_tile : last, chunk < n_chunks ? chunk : n_chunks - 1);
     }
-    M40_UNROLL
-    for (uint32_t r = 0; r < MATVEC_R; r++)
-        FORMAT_NAME(open)(&rows->state[r], rows->tile[r], simt_lane());
 }
 
-/* The warp's chunk sums, in rows->acc. Every thread of the block calls it, also where the chunk does not exist. */
-M40_HD void MATVEC_NAME(matvec_chunk)(struct MATVEC_NAME(matvec_x) * chunk, const struct matmul_kernel_args *args, uint32_t chunk_index,
-                                      struct MATVEC_NAME(matvec_rows) * rows)
+/* Adds the chunk sums of one unit: a group's go to the partials where K is shared, else all become y. Warp `turn` begins. */
+M40_HD void MATVEC_NAME(matvec_add)(const struct matmul_kernel_args *args, const struct MATVEC_NAME(matvec_place) * place,
+                                    float (*sums)[MATVEC_ITEMS][MATMUL_TILE], uint32_t unit, uint32_t turn)
 {
-    uint32_t n_cols = matmul_chunk_cols(args->n_cols, chunk_index);
+    const uint32_t n_warps = simt_block_dim() / SIMT_WARP, n_items = MATVEC_R * args->n_tokens;
 
-    MATVEC_NAME(matvec_open)(rows, args, chunk_index);
-    for (uint32_t stage = 0; stage < MATVEC_STAGES; stage++) {
-        uint32_t first_col = stage * MATVEC_STAGE_SUBS * MATMUL_TILE;
-        uint32_t n_stage_cols = n_cols > first_col ? n_cols - first_col : 0;
+    for (uint32_t item = (simt_warp() + n_warps - turn) % n_warps; item < n_items; item += n_warps) {
+        const uint32_t t = item / MATVEC_R, row = (unit * MATVEC_R + item % MATVEC_R) * MATMUL_TILE + simt_lane();
+        float total = 0.0f;
 
-        if (stage)
-            simt_barrier();
-        MATVEC_NAME(matvec_bring)(chunk, args, chunk_index * MATMUL_CHUNK + first_col);
-        simt_barrier();
-        if (MATMUL_HAS_OFFSETS) {
-            MATVEC_NAME(matvec_sum)(chunk);
-            simt_barrier();
+        if (row >= args->n_rows)
+            continue;
+        for (uint32_t g = 0; g < place->n_groups; g++) {
+            const uint32_t first = g * MATMUL_GROUP, n_left = place->n_chunks - (place->first_group + g) * MATMUL_GROUP;
+            float chunks[MATMUL_GROUP], sum;
+
+            M40_UNROLL
+            for (uint32_t c = 0; c < MATMUL_GROUP; c++)
+                chunks[c] = sums[first + c][item][simt_lane()];
+            sum = chunks[0];
+            M40_UNROLL
+            for (uint32_t c = 1; c < MATMUL_GROUP; c++)
+                sum = c < n_left ? sum + chunks[c] : sum;
+            if (place->is_shared)
+                args->partials[((uint64_t)(place->first_group + g) * args->n_tokens + t) * args->n_rows + row] = sum;
+            else
+                total = g ? total + sum : sum;
         }
-        MATVEC_NAME(matvec_walk)(chunk, stage * MATVEC_STAGE_SUBS, n_stage_cols, rows);
+        if (!place->is_shared)
+            matmul_store(args, t, row, total);
     }
 }
 
-/* Whether this block is the last of its row tile to come here; its partial sums, and then all of them, are visible. Called by every thread. */
-M40_HD int MATVEC_NAME(matvec_arrive)(struct MATVEC_NAME(matvec_shared) * shared, uint32_t *counter)
+/* Adds the sums of all groups, in order, for the rows whose other blocks have ended. Called by every thread. */
+M40_HD void MATVEC_NAME(matvec_meet)(struct MATVEC_NAME(matvec_shared) * shared, const struct matmul_kernel_args *args,
+                                     const struct MATVEC_NAME(matvec_place) * place)
 {
+    const uint32_t n_warps = simt_block_dim() / SIMT_WARP, n_items = MATVEC_R * args->n_tokens;
+    const uint32_t n_groups = (place->n_chunks + MATMUL_GROUP - 1) / MATMUL_GROUP;
+
     simt_fence();
-    simt_barrier();
-    if (simt_thread() == 0) {
-        shared->is_last = simt_atomic_add_u32(counter, 1) == simt_grid_y() - 1;
-        if (shared->is_last)
-            *counter = 0;
+    for (uint32_t first = place->first; first < place->n_units; first += place->step * simt_block_dim()) {
+        const uint32_t own = first + place->step * simt_thread();
+
+        simt_barrier();
+        if (own < place->n_units) {
+            shared->is_last[simt_thread()] = simt_atomic_add_u32(&args->counters[own], 1) == simt_grid_x() - 1;
+            if (shared->is_last[simt_thread()])
+                args->counters[own] = 0;
+        }
+        simt_barrier();
+        simt_fence();
+        for (uint32_t i = simt_warp(); i < simt_block_dim() * n_items && first + i / n_items * place->step < place->n_units; i += n_warps) {
+            const uint32_t unit = first + i / n_items * place->step, t = i % n_items / MATVEC_R;
+            const uint32_t row = (unit * MATVEC_R + i % MATVEC_R) * MATMUL_TILE + simt_lane();
+            const float *partial = &args->partials[(uint64_t)t * args->n_rows + row];
+            float total;
+
+            if (!shared->is_last[i / n_items] || row >= args->n_rows)
+                continue;
+            total = *partial;
+            for (uint32_t g = 1; g < n_groups; g++)
+                total = total + partial[(uint64_t)g * args->n_tokens * args->n_rows];
+            matmul_store(args, t, row, total);
+        }
     }
-    simt_barrier();
-    simt_fence();
-    return (int)shared->is_last;
 }
 
-MATMUL_KERNEL(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_THREADS)
+MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_WARPS *SIMT_WARP, MATVEC_RESIDENT_WARPS / MATVEC_WARPS)
 {
     SIMT_SHARED(struct MATVEC_NAME(matvec_shared), shared);
-    const uint32_t first_row = simt_block_x() * MATVEC_R * MATMUL_TILE + simt_lane(), group = simt_block_y();
-    const uint32_t n_left = matmul_chunks(args.n_cols) - group * MATMUL_GROUP;
-    const uint32_t n_chunks = n_left < MATMUL_GROUP ? n_left : MATMUL_GROUP; /* of this group */
-    const uint64_t n_group_sums = (uint64_t)args.n_tokens * args.n_rows;
+    const uint32_t n_chunks = matmul_chunks(args.n_cols), n_groups = (n_chunks + MATMUL_GROUP - 1) / MATMUL_GROUP;
+    const uint32_t span = simt_block_dim() / SIMT_WARP / MATMUL_GROUP, chunk_index = simt_block_x() * span * MATMUL_GROUP + simt_warp();
+    const struct MATVEC_NAME(matvec_place) place = {
+        .first = simt_block_y(),
+        .step = simt_grid_y(),
+        .n_units = (args.n_rows + MATVEC_R * MATMUL_TILE - 1) / (MATVEC_R * MATMUL_TILE),
+        .first_group = simt_block_x() * span,
+        .n_groups = n_groups - simt_block_x() * span < span ? n_groups - simt_block_x() * span : span,
+        .n_chunks = n_chunks,
+        .is_shared = simt_grid_x() > 1,
+    };
+    const uint32_t n_cols = matmul_chunk_cols(args.n_cols, chunk_index);
+    struct MATVEC_NAME(matvec_x) *chunk = &shared->chunks[simt_warp()];
     struct MATVEC_NAME(matvec_rows) rows;
+    const uint8_t *tiles[MATVEC_R];
+    uint32_t turn = 0;
 
-    MATVEC_NAME(matvec_chunk)(&shared->u.chunks[simt_warp()], &args, group * MATMUL_GROUP + simt_warp(), &rows);
-    simt_barrier();
-    M40_UNROLL
-    for (uint32_t i = 0; i < MATVEC_R * MATVEC_T; i++)
-        shared->u.sums[simt_warp()][i][simt_lane()] = rows.acc[i % MATVEC_R][i / MATVEC_R];
-    simt_barrier();
-    for (uint32_t i = simt_warp(); i < MATVEC_R * args.n_tokens; i += MATVEC_THREADS / SIMT_WARP) {
-        const uint32_t row = first_row + i % MATVEC_R * MATMUL_TILE, t = i / MATVEC_R;
-        float sum = shared->u.sums[0][i][simt_lane()];
-
-        for (uint32_t c = 1; c < n_chunks; c++)
-            sum = sum + shared->u.sums[c][i][simt_lane()];
-        if (row >= args.n_rows)
-            continue;
-        if (simt_grid_y() > 1)
-            args.partials[group * n_group_sums + (uint64_t)t * args.n_rows + row] = sum;
-        else
-            matmul_store(&args, t, row, sum);
+    MATVEC_NAME(matvec_tiles)(&args, place.first, chunk_index, tiles);
+    MATVEC_NAME(matvec_begin)(&rows, tiles);
+    MATVEC_NAME(matvec_bring)(chunk, &args, chunk_index * MATMUL_CHUNK);
+    simt_warp_barrier();
+    if (MATMUL_HAS_OFFSETS) {
+        MATVEC_NAME(matvec_sum)(chunk);
+        simt_warp_barrier();
     }
-    if (simt_grid_y() == 1 || !MATVEC_NAME(matvec_arrive)(shared, &args.counters[simt_block_x()]))
-        return;
-    for (uint32_t i = simt_warp(); i < MATVEC_R * args.n_tokens; i += MATVEC_THREADS / SIMT_WARP) {
-        const uint32_t row = first_row + i % MATVEC_R * MATMUL_TILE, t = i / MATVEC_R;
-        const float *partial = &args.partials[(uint64_t)t * args.n_rows + row];
-        float total;
+    for (uint32_t unit = place.first; unit < place.n_units; unit += place.step) {
+        /* behind the last one, what is in the cache already */
+        const uint32_t next_unit = unit + place.step < place.n_units ? unit + place.step : unit;
+        float(*sums)[MATVEC_ITEMS][MATMUL_TILE] = shared->sums[turn % MATVEC_BUFFERS(MATVEC_T)];
+        float acc[MATVEC_R][MATVEC_T];
 
-        if (row >= args.n_rows)
-            continue;
-        total = *partial;
-        for (uint32_t g = 1; g < simt_grid_y(); g++)
-            total = total + partial[g * n_group_sums];
-        matmul_store(&args, t, row, total);
+        M40_UNROLL
+        for (uint32_t i = 0; i < MATVEC_ITEMS; i++)
+            acc[i % MATVEC_R][i / MATVEC_R] = 0.0f;
+        if (n_cols == MATMUL_CHUNK) {
+            MATVEC_NAME(matvec_tiles)(&args, next_unit, chunk_index, tiles);
+            MATVEC_NAME(matvec_stream)(chunk, &rows, tiles, acc);
+        } else {
+            MATVEC_NAME(matvec_tiles)(&args, unit, chunk_index, tiles);
+            MATVEC_NAME(matvec_part)(chunk, tiles, n_cols, acc);
+        }
+        M40_UNROLL
+        for (uint32_t i = 0; i < MATVEC_ITEMS; i++)
+            sums[simt_warp()][i][simt_lane()] = acc[i % MATVEC_R][i / MATVEC_R];
+        simt_barrier();
+        MATVEC_NAME(matvec_add)(&args, &place, sums, unit, turn % (simt_block_dim() / SIMT_WARP));
+        turn++;
+        if (MATVEC_BUFFERS(MATVEC_T) == 1)
+            simt_barrier();
     }
+    if (place.is_shared)
+        MATVEC_NAME(matvec_meet)(shared, &args, &place);
 }
 
 #undef MATVEC_NAME
 #undef MATVEC_JOIN
 #undef MATVEC_JOIN_EXPANDED
-#undef MATVEC_STAGE_SUBS
-#undef MATVEC_STAGES
-#undef MATVEC_R
 #undef MATVEC_STEP
+#undef MATVEC_R
+#undef MATVEC_WARPS
 #undef MATVEC_STRIDE
+#undef MATVEC_AHEAD
+#undef MATVEC_AHEAD_SHARE
+#undef MATVEC_ITEMS
 #undef MATVEC_T

@@ -1,0 +1,340 @@
+/* matvec<T>_<format>: y for MATVEC_T tokens or fewer, in the order of docs/numerics.md. Included by matmul_tmpl.h once for each T.
+ *
+ * A block owns MATVEC_R row tiles and one group of K; warp w owns chunk w of the group, and its lane i row i of each tile: it walks the chunk's columns upwards with one
+ * accumulator a row and token, weights straight from memory (coalesced pieces of 16 bytes), x from shared memory (the same address in all lanes: a broadcast). Then the
+ * block adds the chunk sums in order. Where there are several groups, the last block of the same rows to arrive adds their sums in order.
+ *
+ * x lies in shared memory as [column][token], so that one 128-bit load serves four multiply-adds whatever T is; T > 4 takes the chunk in stages to stay below 48 KB. */
+#define MATVEC_NAME(name)             MATMUL_NAME(MATVEC_JOIN(name, MATVEC_T))
+#define MATVEC_JOIN(name, t)          MATVEC_JOIN_EXPANDED(name, t)
+#define MATVEC_JOIN_EXPANDED(name, t) name##t
+
+#define MATVEC_STAGE_SUBS (MATVEC_T <= 4 ? 8 : 32 / MATVEC_T) /* sub-blocks of 32 columns in a stage */
+#define MATVEC_STEP       (MATVEC_T < 4 ? 4 / MATVEC_T : 1)   /* columns whose x is one or more whole 128-bit loads */
+#define MATVEC_STAGES     (8 / MATVEC_STAGE_SUBS)
+#define MATVEC_R          MATVEC_ROW_TILES(MATVEC_T)
+#define MATVEC_IS_AHEAD   (MATMUL_PIECES * MATVEC_R <= 4) /* there are registers to load a sub-block ahead */
+/* Floats of a sub-block's x, with a gap that puts the sub-blocks of a warp into different banks. */
+#define MATVEC_STRIDE (MATMUL_TILE * MATVEC_T + (MATVEC_T < 4 ? 4 : MATVEC_T))
+
+struct MATVEC_NAME(matvec_x) {
+    float x[MATVEC_STAGE_SUBS][MATVEC_STRIDE];
+    float sums[MATVEC_STAGE_SUBS][MATMUL_SUBS][MATVEC_T];
+} __attribute__((aligned(16)));
+
+struct MATVEC_NAME(matvec_shared) {
+    union {
+        struct MATVEC_NAME(matvec_x) chunks[MATMUL_GROUP];          /* while the warps walk */
+        float sums[MATMUL_GROUP][MATVEC_R * MATVEC_T][MATMUL_TILE]; /* then */
+    } u;
+    uint32_t is_last;
+};
+
+/* Brings the stage's columns of x, the first of which is first_col; what does not exist becomes zeros, which enter no sum that is used. */
+M40_HD void MATVEC_NAME(matvec_bring_part)(struct MATVEC_NAME(matvec_x) * to, const struct matmul_kernel_args *args, uint32_t first_col)
+{
+    for (uint32_t s = 0; s < MATVEC_STAGE_SUBS; s++) {
+        for (uint32_t t = 0; t < MATVEC_T; t++)
+            to->x[s][simt_lane() * MATVEC_T + t] = matmul_x(args, t, first_col + s * MATMUL_TILE + simt_lane());
+    }
+}
+
+/* The same where all of it exists; for T < 4, x and its rows are aligned to 16 bytes too. */
+M40_HD void MATVEC_NAME(matvec_bring_whole)(struct MATVEC_NAME(matvec_x) * to, const struct matmul_kernel_args *args, uint32_t first_col)
+{
+#if MATVEC_T < 4
+    const float *x = args->x + first_col + simt_lane() * 4;
+
+    M40_UNROLL
+    for (uint32_t i = 0; i < MATVEC_STAGE_SUBS / 4; i++) { /* four sub-blocks at once: four columns a lane */
+        float *out = &to->x[i * 4 + simt_lane() / 8][simt_lane() % 8 * 4 * MATVEC_T];
+        struct matmul_vec4 first = matmul_load4(x + i * 4 * MATMUL_TILE);
+
+#if MATVEC_T == 1
+        matmul_store4(out, first.v[0], first.v[1], first.v[2], first.v[3]);
+#else
+        struct matmul_vec4 second = matmul_load4(x + args->n_cols + i * 4 * MATMUL_TILE);
+
+        matmul_store4(out, first.v[0], second.v[0], first.v[1], second.v[1]);
+        matmul_store4(out + 4, first.v[2], second.v[2], first.v[3], second.v[3]);
+#endif
+    }
+#else
+    const float *x = args->x + first_col + simt_lane();
+
+    M40_UNROLL
+    for (uint32_t t = 0; t < MATVEC_T; t += 4) {
+        const float *x1 = x + args->n_cols, *x2 = x1 + args->n_cols, *x3 = x2 + args->n_cols;
+
+        M40_UNROLL
+        for (uint32_t at = 0; at < MATVEC_STAGE_SUBS * MATMUL_TILE; at += MATMUL_TILE)
+            matmul_store4(&to->x[at / MATMUL_TILE][simt_lane() * MATVEC_T + t], x[at], x1[at], x2[at], x3[at]);
+        x = x3 + args->n_cols;
+    }
+#endif
+}
+
+M40_HD void MATVEC_NAME(matvec_bring)(struct MATVEC_NAME(matvec_x) * to, const struct matmul_kernel_args *args, uint32_t first_col)
+{
+    const int is_aligned = MATVEC_T >= 4 || (args->n_cols % 4 == 0 && (uintptr_t)args->x % 16 == 0);
+
+    if (is_aligned && args->n_tokens == MATVEC_T && first_col + MATVEC_STAGE_SUBS * MATMUL_TILE <= args->n_cols)
+        MATVEC_NAME(matvec_bring_whole)(to, args, first_col);
+    else
+        MATVEC_NAME(matvec_bring_part)(to, args, first_col);
+}
+
+/* Sums of x over the offsets' sub-blocks, each by one lane. */
+M40_HD void MATVEC_NAME(matvec_sum)(struct MATVEC_NAME(matvec_x) * chunk)
+{
+    for (uint32_t i = simt_lane(); i < MATVEC_STAGE_SUBS * MATMUL_SUBS * MATVEC_T; i += SIMT_WARP) {
+        uint32_t t = i % MATVEC_T, sub = i / MATVEC_T % MATMUL_SUBS, s = i / MATVEC_T / MATMUL_SUBS;
+        const float *x = &chunk->x[s][sub * MATMUL_SUB * MATVEC_T + t];
+        float sum = 0.0f;
+
+        M40_UNROLL
+        for (uint32_t c = 0; c < MATMUL_SUB; c++)
+            sum = sum + x[c * MATVEC_T];
+        chunk->sums[s][sub][t] = sum;
+    }
+}
+
+/* What a warp has of its row tiles. */
+struct MATVEC_NAME(matvec_rows) {
+    const uint8_t *tile[MATVEC_R];
+    struct FORMAT_NAME(lane) state[MATVEC_R];
+    struct FORMAT_NAME(quants) quants[MATVEC_R]; /* of the next sub-block, where MATVEC_IS_AHEAD */
+    float acc[MATVEC_R][MATVEC_T];
+};
+
+/* The weights and offsets of one sub-block. */
+struct MATVEC_NAME(matvec_weights) {
+    float w[MATVEC_R][MATMUL_TILE], m[MATVEC_R][MATMUL_SUBS];
+};
+
+/* Widens sub-block b and asks for the one behind it. */
+M40_HD void MATVEC_NAME(matvec_widen)(struct MATVEC_NAME(matvec_rows) * rows, uint32_t b, struct MATVEC_NAME(matvec_weights) * weights)
+{
+    struct FORMAT_NAME(quants) quants[MATVEC_R];
+
+    M40_UNROLL
+    for (uint32_t r = 0; r < MATVEC_R; r++) {
+        quants[r] = rows->quants[r];
+        if (MATVEC_IS_AHEAD)
+            FORMAT_NAME(load)(&rows->quants[r], rows->tile[r], simt_lane(), b + 1 < MATMUL_CHUNK_SUBS ? b + 1 : b);
+        else
+            FORMAT_NAME(load)(&quants[r], rows->tile[r], simt_lane(), b);
+    }
+    if (MATVEC_IS_AHEAD)
+        simt_warp_barrier(); /* keeps the loads here */
+    M40_UNROLL
+    for (uint32_t r = 0; r < MATVEC_R; r++)
+        FORMAT_NAME(weights)(&rows->state[r], &quants[r], b, weights->w[r], weights->m[r]);
+}
+
+/* Columns c .. c + MATVEC_STEP - 1 of sub-block s of the stage. */
+M40_HD void MATVEC_NAME(matvec_step)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t s, uint32_t c,
+                                     const struct MATVEC_NAME(matvec_weights) * weights, struct MATVEC_NAME(matvec_rows) * rows)
+{
+    float x[MATVEC_STEP * MATVEC_T];
+
+    M40_UNROLL
+    for (uint32_t i = 0; i < MATVEC_STEP * MATVEC_T; i += 4) {
+        struct matmul_vec4 four = matmul_load4(&chunk->x[s][c * MATVEC_T + i]);
+
+        M40_UNROLL
+        for (uint32_t j = 0; j < 4; j++)
+            x[i + j] = four.v[j];
+    }
+    M40_UNROLL
+    for (uint32_t i = 0; i < MATVEC_STEP; i++) {
+        M40_UNROLL
+        for (uint32_t r = 0; r < MATVEC_R; r++) {
+            M40_UNROLL
+            for (uint32_t t = 0; t < MATVEC_T; t++)
+                rows->acc[r][t] = m40_fmaf(weights->w[r][c + i], x[i * MATVEC_T + t], rows->acc[r][t]);
+        }
+    }
+}
+
+/* Sub-block s of the stage, which is sub-block b of the tiles. */
+M40_HD void MATVEC_NAME(matvec_dot)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t s, uint32_t b, struct MATVEC_NAME(matvec_rows) * rows)
+{
+    struct MATVEC_NAME(matvec_weights) weights;
+
+    MATVEC_NAME(matvec_widen)(rows, b, &weights);
+    M40_UNROLL
+    for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++) {
+        M40_UNROLL
+        for (uint32_t c = sub * MATMUL_SUB; c < (sub + 1) * MATMUL_SUB; c += MATVEC_STEP)
+            MATVEC_NAME(matvec_step)(chunk, s, c, &weights, rows);
+        if (MATMUL_HAS_OFFSETS) {
+            M40_UNROLL
+            for (uint32_t t = 0; t < MATVEC_T; t++) {
+                float sum = chunk->sums[s][sub][t];
+
+                M40_UNROLL
+                for (uint32_t r = 0; r < MATVEC_R; r++)
+                    rows->acc[r][t] = m40_fmaf(-weights.m[r][sub], sum, rows->acc[r][t]);
+            }
+        }
+    }
+}
+
+/* The same for the first n_cols < 32 columns of a sub-block: predicates rather than a shorter loop, because w lives in registers. */
+M40_HD void MATVEC_NAME(matvec_dot_part)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t s, uint32_t b, uint32_t n_cols,
+                                         struct MATVEC_NAME(matvec_rows) * rows)
+{
+    struct MATVEC_NAME(matvec_weights) weights;
+
+    MATVEC_NAME(matvec_widen)(rows, b, &weights);
+    M40_UNROLL
+    for (uint32_t c = 0; c < MATMUL_TILE; c++) {
+        M40_UNROLL
+        for (uint32_t i = 0; i < MATVEC_R * MATVEC_T; i++) {
+            const uint32_t r = i / MATVEC_T, t = i % MATVEC_T;
+            float acc = rows->acc[r][t];
+
+            rows->acc[r][t] = c < n_cols ? m40_fmaf(weights.w[r][c], chunk->x[s][c * MATVEC_T + t], acc) : acc;
+        }
+    }
+}
+
+/* The stage whose first sub-block is `first` of the tiles; n_cols of its columns exist. */
+M40_HD void MATVEC_NAME(matvec_walk)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t first, uint32_t n_cols,
+                                     struct MATVEC_NAME(matvec_rows) * rows)
+{
+#if MATVEC_T <= 2 /* the loads of a whole chunk are then in flight together */
+    if (n_cols >= MATVEC_STAGE_SUBS * MATMUL_TILE) {
+        M40_UNROLL
+        for (uint32_t s = 0; s < MATVEC_STAGE_SUBS; s++)
+            MATVEC_NAME(matvec_dot)(chunk, s, first + s, rows);
+        return;
+    }
+#endif
+    M40_ROLLED
+    for (uint32_t s = 0; s < n_cols / MATMUL_TILE && s < MATVEC_STAGE_SUBS; s++)
+        MATVEC_NAME(matvec_dot)(chunk, s, first + s, rows);
+    if (MATMUL_ANY_COLS && n_cols % MATMUL_TILE && n_cols < MATVEC_STAGE_SUBS * MATMUL_TILE) {
+        uint32_t s = n_cols / MATMUL_TILE;
+
+        MATVEC_NAME(matvec_dot_part)(chunk, s, first + s, n_cols % MATMUL_TILE, rows);
+    }
+}
+
+/* Begins a warp's tiles. */
+M40_HD void MATVEC_NAME(matvec_open)(struct MATVEC_NAME(matvec_rows) * rows, const struct matmul_kernel_args *args, uint32_t chunk_index)
+{
+    const uint32_t n_chunks = matmul_chunks(args->n_cols), last_row_tile = (args->n_rows - 1) / MATMUL_TILE;
+
+    M40_UNROLL
+    for (uint32_t r = 0; r < MATVEC_R; r++) {
+        uint32_t row_tile = simt_block_x() * MATVEC_R + r;
+
+        /* where there is no chunk or tile, the last one is looked at and left */
+        rows->tile[r] = matmul_tile(args->tiles, args->n_cols, row_tile < last_row_tile ? row_tile : last_row_tile,
+                                    chunk_index < n_chunks ? chunk_index : n_chunks - 1);
+        M40_UNROLL
+        for (uint32_t t = 0; t < MATVEC_T; t++)
+            rows->acc[r][t] = 0.0f;
+    }
+    M40_UNROLL
+    for (uint32_t r = 0; r < MATVEC_R; r++) {
+        FORMAT_NAME(open)(&rows->state[r], rows->tile[r], simt_lane());
+        if (MATVEC_IS_AHEAD)
+            FORMAT_NAME(load)(&rows->quants[r], rows->tile[r], simt_lane(), 0);
+    }
+}
+
+/* The warp's chunk sums, in rows->acc. A warp's x is its own: the other warps need not wait. */
+M40_HD void MATVEC_NAME(matvec_chunk)(struct MATVEC_NAME(matvec_x) * chunk, const struct matmul_kernel_args *args, uint32_t chunk_index,
+                                      struct MATVEC_NAME(matvec_rows) * rows)
+{
+    uint32_t n_cols = matmul_chunk_cols(args->n_cols, chunk_index);
+
+    MATVEC_NAME(matvec_open)(rows, args, chunk_index);
+    for (uint32_t stage = 0; stage < MATVEC_STAGES; stage++) {
+        uint32_t first_col = stage * MATVEC_STAGE_SUBS * MATMUL_TILE;
+        uint32_t n_stage_cols = n_cols > first_col ? n_cols - first_col : 0;
+
+        if (stage)
+            simt_warp_barrier();
+        MATVEC_NAME(matvec_bring)(chunk, args, chunk_index * MATMUL_CHUNK + first_col);
+        simt_warp_barrier();
+        if (MATMUL_HAS_OFFSETS) {
+            MATVEC_NAME(matvec_sum)(chunk);
+            simt_warp_barrier();
+        }
+        MATVEC_NAME(matvec_walk)(chunk, stage * MATVEC_STAGE_SUBS, n_stage_cols, rows);
+    }
+}
+
+/* Whether this block is the last of its row tile to come here; its partial sums, and then all of them, are visible. Called by every thread. */
+M40_HD int MATVEC_NAME(matvec_arrive)(struct MATVEC_NAME(matvec_shared) * shared, uint32_t *counter)
+{
+    simt_fence();
+    simt_barrier();
+    if (simt_thread() == 0) {
+        shared->is_last = simt_atomic_add_u32(counter, 1) == simt_grid_y() - 1;
+        if (shared->is_last)
+            *counter = 0;
+    }
+    simt_barrier();
+    simt_fence();
+    return (int)shared->is_last;
+}
+
+MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_GROUP_THREADS, 2)
+{
+    SIMT_SHARED(struct MATVEC_NAME(matvec_shared), shared);
+    const uint32_t first_row = simt_block_x() * MATVEC_R * MATMUL_TILE + simt_lane(), group = simt_block_y();
+    const uint32_t n_left = matmul_chunks(args.n_cols) - group * MATMUL_GROUP;
+    const uint32_t n_chunks = n_left < MATMUL_GROUP ? n_left : MATMUL_GROUP; /* of this group */
+    const uint64_t n_group_sums = (uint64_t)args.n_tokens * args.n_rows;
+    struct MATVEC_NAME(matvec_rows) rows;
+
+    MATVEC_NAME(matvec_chunk)(&shared->u.chunks[simt_warp()], &args, group * MATMUL_GROUP + simt_warp(), &rows);
+    simt_barrier();
+    M40_UNROLL
+    for (uint32_t i = 0; i < MATVEC_R * MATVEC_T; i++)
+        shared->u.sums[simt_warp()][i][simt_lane()] = rows.acc[i % MATVEC_R][i / MATVEC_R];
+    simt_barrier();
+    for (uint32_t i = simt_warp(); i < MATVEC_R * args.n_tokens; i += MATVEC_GROUP_THREADS / SIMT_WARP) {
+        const uint32_t row = first_row + i % MATVEC_R * MATMUL_TILE, t = i / MATVEC_R;
+        float sum = shared->u.sums[0][i][simt_lane()];
+
+        for (uint32_t c = 1; c < n_chunks; c++)
+            sum = sum + shared->u.sums[c][i][simt_lane()];
+        if (row >= args.n_rows)
+            continue;
+        if (simt_grid_y() > 1)
+            args.partials[group * n_group_sums + (uint64_t)t * args.n_rows + row] = sum;
+        else
+            matmul_store(&args, t, row, sum);
+    }
+    if (simt_grid_y() == 1 || !MATVEC_NAME(matvec_arrive)(shared, &args.counters[simt_block_x()]))
+        return;
+    for (uint32_t i = simt_warp(); i < MATVEC_R * args.n_tokens; i += MATVEC_GROUP_THREADS / SIMT_WARP) {
+        const uint32_t row = first_row + i % MATVEC_R * MATMUL_TILE, t = i / MATVEC_R;
+        const float *partial = &args.partials[(uint64_t)t * args.n_rows + row];
+        float total;
+
+        if (row >= args.n_rows)
+            continue;
+        total = *partial;
+        for (uint32_t g = 1; g < simt_grid_y(); g++)
+            total = total + partial[g * n_group_sums];
+        matmul_store(&args, t, row, total);
+    }
+}
+
+#undef MATVEC_NAME
+#undef MATVEC_JOIN
+#undef MATVEC_JOIN_EXPANDED
+#undef MATVEC_STAGE_SUBS
+#undef MATVEC_STAGES
+#undef MATVEC_R
+#undef MATVEC_STEP
+#undef MATVEC_STRIDE
+#undef MATVEC_IS_AHEAD
+#undef MATVEC_T
