@@ -2,6 +2,7 @@
 #include "backend/sample.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -18,6 +19,7 @@ struct source {
     const float *logits;
     uint32_t n;
     const struct m40_sample_scale *scale;
+    float least; /* of the logits of candidates */
     uint64_t list[M40_SAMPLE_LIST];
     uint32_t n_list; /* may exceed M40_SAMPLE_LIST */
 };
@@ -60,34 +62,47 @@ static void find_ends(const float *logits, uint32_t n, uint64_t *best, uint64_t 
     *least = m40_sample_item(low, 0);
 }
 
+/* The least logit of candidates in bins 0 .. last, so that one comparison tells them from the others. Both conditions are monotonous in the logit, whose items are integers. */
+static float least_logit(const struct m40_sample_scale *scale, uint32_t last)
+{
+    uint64_t inside = m40_sample_item(scale->best, 0), outside = m40_sample_item(-FLT_MAX, 0) - ((uint64_t)1 << 32); /* outside is -inf's place */
+
+    while ((inside - outside) >> 32 > 1) {
+        uint64_t middle = outside + (inside - outside) / 2 / ((uint64_t)1 << 32) * ((uint64_t)1 << 32);
+        float logit = m40_sample_logit(middle);
+
+        if (m40_sample_z(scale, logit) >= M40_SAMPLE_LEAST_Z && m40_sample_bin(scale, logit) <= last)
+            inside = middle;
+        else
+            outside = middle;
+    }
+    return m40_sample_logit(inside);
+}
+
 /* How many candidates each bin has. */
 static void count_bins(const struct source *from, struct histogram *h)
 {
     memset(h->counts, 0, sizeof h->counts);
     for (uint32_t i = 0; i < from->n; i++)
-        if (m40_sample_z(from->scale, from->logits[i]) >= M40_SAMPLE_LEAST_Z)
+        if (from->logits[i] >= from->least)
             h->counts[m40_sample_bin(from->scale, from->logits[i])]++;
 }
 
 /* The masses of bins 0 .. last: beyond what top_k leaves none is needed. */
 static void weigh_bins(const struct source *from, struct histogram *h, uint32_t last, float min_z)
 {
+    const float least = least_logit(from->scale, last);
+
     memset(h->masses, 0, sizeof h->masses);
     h->min_mass = 0;
-    for (uint32_t i = 0; i < from->n; i++) {
-        float z = m40_sample_z(from->scale, from->logits[i]);
-        uint32_t bin;
-
-        if (!(z >= M40_SAMPLE_LEAST_Z))
-            continue;
-        bin = m40_sample_bin(from->scale, from->logits[i]);
-        if (bin <= last) {
+    for (uint32_t i = 0; i < from->n; i++)
+        if (from->logits[i] >= least) {
+            float z = m40_sample_z(from->scale, from->logits[i]);
             uint64_t mass = m40_sample_mass(z);
 
-            h->masses[bin] += mass;
+            h->masses[m40_sample_bin(from->scale, from->logits[i])] += mass;
             h->min_mass += z >= min_z ? mass : 0;
         }
-    }
 }
 
 static void sum_up(struct histogram *h)
@@ -115,18 +130,22 @@ static uint32_t last_bin_of_top_k(const struct histogram *h, uint32_t top_k)
     return bin - 1;
 }
 
+static uint32_t max_u32(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
 static void gather(struct source *from, const struct m40_sample_plan *plan)
 {
-    from->n_list = 0;
-    for (uint32_t i = 0; i < from->n; i++) {
-        float logit = from->logits[i];
+    const float least = least_logit(from->scale, max_u32(plan->token.last, max_u32(plan->k.last, plan->p.last)));
 
-        if (m40_sample_z(from->scale, logit) >= M40_SAMPLE_LEAST_Z && m40_sample_is_wanted(plan, m40_sample_bin(from->scale, logit))) {
+    from->n_list = 0;
+    for (uint32_t i = 0; i < from->n; i++)
+        if (from->logits[i] >= least && m40_sample_is_wanted(plan, m40_sample_bin(from->scale, from->logits[i]))) {
             if (from->n_list < M40_SAMPLE_LIST)
-                from->list[from->n_list] = m40_sample_item(logit, i);
+                from->list[from->n_list] = m40_sample_item(from->logits[i], i);
             from->n_list++;
         }
-    }
 }
 
 static uint32_t n_items(const struct source *from)
@@ -139,7 +158,7 @@ static uint64_t item_at(const struct source *from, uint32_t i)
 {
     if (from->n_list <= M40_SAMPLE_LIST)
         return from->list[i];
-    return m40_sample_z(from->scale, from->logits[i]) >= M40_SAMPLE_LEAST_Z ? m40_sample_item(from->logits[i], i) : 0;
+    return from->logits[i] >= from->least ? m40_sample_item(from->logits[i], i) : 0;
 }
 
 /* The items at both ends of a range. */
@@ -212,6 +231,7 @@ int32_t m40_sample(const float *logits, uint32_t n, const struct m40_sample_row 
     from.logits = logits;
     from.n = n;
     from.scale = &scale;
+    from.least = least_logit(&scale, M40_SAMPLE_BINS - 1);
     count_bins(&from, &h);
     weigh_bins(&from, &h, last_bin_of_top_k(&h, row->top_k), row->min_z);
     sum_up(&h);
