@@ -363,7 +363,7 @@ m40llm_status bench_silu(struct bench_device *d, struct bench_sizes tokens, cons
 
 /* ---- sampling ---- */
 
-/* A way to choose: a name for the table, and parameters. */
+/* Logits are sums of four uniform numbers: few are near the greatest, as in a model's. A way to choose: a name for the table, and parameters. */
 struct sampling_case {
     const char *host_name, *device_name;
     float temperature, top_p, min_p;
@@ -459,7 +459,8 @@ m40llm_status bench_sampling(struct bench_device *d, uint32_t n_vocab, const str
 
     M40_FAIL_IF(!logits, M40LLM_NO_MEMORY, "logits");
     for (size_t i = 0; i < n_floats; i++)
-        logits[i] = 8.0f * random_float(&random);
+        for (int k = 0; k < 4; k++)
+            logits[i] += 4.0f * random_float(&random);
     M40_TRY(bench_upload(d, logits, n_floats * sizeof *logits, n_floats * sizeof *logits, &x, err));
     for (size_t i = 0; i < sizeof sampling_cases / sizeof *sampling_cases; i++) {
         M40_TRY(time_sampling_on_host(d, &sampling_cases[i], logits, n_vocab, sink, err));

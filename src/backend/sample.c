@@ -9,7 +9,7 @@
 
 /* Counts and masses of bins, or of digits; then their sums before each. */
 struct histogram {
-    uint32_t counts[M40_SAMPLE_BINS + 1];
+    uint64_t counts[M40_SAMPLE_BINS + 1];
     uint64_t masses[M40_SAMPLE_BINS + 1];
     uint64_t min_mass;
 };
@@ -27,6 +27,13 @@ struct source {
 struct found {
     uint64_t item, mass, before; /* before: mass of the range's items before it */
 };
+
+float m40_sample_inv_temperature(float temperature)
+{
+    if (temperature == 0.0f)
+        return 0.0f;
+    return 1.0f / temperature < FLT_MAX ? 1.0f / temperature : FLT_MAX;
+}
 
 float m40_sample_min_z(float min_p)
 {
@@ -105,25 +112,31 @@ static void weigh_bins(const struct source *from, struct histogram *h, uint32_t 
         }
 }
 
-static void sum_up(struct histogram *h)
+static void sum_up(uint64_t *values)
 {
-    uint32_t count = 0;
-    uint64_t mass = 0;
+    uint64_t sum = 0;
 
     for (uint32_t i = 0; i <= M40_SAMPLE_BINS; i++) {
-        uint32_t n = h->counts[i];
-        uint64_t m = h->masses[i];
+        uint64_t value = values[i];
 
-        h->counts[i] = count;
-        h->masses[i] = mass;
-        count += n;
-        mass += m;
+        values[i] = sum;
+        sum += value;
     }
+}
+
+static uint32_t find_sum(const uint64_t *sums, uint64_t sum)
+{
+    uint32_t bin = 0;
+
+    for (uint32_t step = M40_SAMPLE_BINS / 2; step > 0; step /= 2)
+        bin += sums[bin + step] <= sum ? step : 0;
+    return bin;
 }
 
 static uint32_t last_bin_of_top_k(const struct histogram *h, uint32_t top_k)
 {
-    uint32_t bin = 0, count = 0;
+    uint32_t bin = 0;
+    uint64_t count = 0;
 
     while (bin < M40_SAMPLE_BINS && (top_k == 0 || count < top_k))
         count += h->counts[bin++];
@@ -234,8 +247,9 @@ int32_t m40_sample(const float *logits, uint32_t n, const struct m40_sample_row 
     from.least = least_logit(&scale, M40_SAMPLE_BINS - 1);
     count_bins(&from, &h);
     weigh_bins(&from, &h, last_bin_of_top_k(&h, row->top_k), row->min_z);
-    sum_up(&h);
-    plan = m40_sample_make_plan(row, h.counts, h.masses, h.min_mass);
+    sum_up(h.counts);
+    sum_up(h.masses);
+    plan = m40_sample_make_plan(row, find_sum, h.counts, h.masses, h.min_mass);
     gather(&from, &plan);
     mass = plan.k_mass;
     if (plan.k.first <= plan.k.last) {

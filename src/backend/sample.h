@@ -22,16 +22,16 @@ enum {
 
 /* How one row's token is chosen. */
 struct m40_sample_row {
-    uint64_t random;   /* uniform in 0 .. 2^64 - 1 */
-    float temperature; /* 0: the likeliest token */
-    float top_p;       /* in (0, 1]; 1: off */
-    float min_z;       /* what min_p leaves has (logit - best) / temperature >= this; M40_SAMPLE_LEAST_Z: off. See m40_sample_min_z */
-    uint32_t top_k;    /* 0: off */
+    uint64_t random;       /* uniform in 0 .. 2^64 - 1 */
+    float inv_temperature; /* finite; 0: the likeliest token. See m40_sample_inv_temperature */
+    float top_p;           /* in (0, 1]; 1: off */
+    float min_z;           /* what min_p leaves has (logit - best) * inv_temperature >= this; M40_SAMPLE_LEAST_Z: off. See m40_sample_min_z */
+    uint32_t top_k;        /* 0: off */
 };
 
 /* What the logits of a row are measured with. */
 struct m40_sample_scale {
-    float best, temperature, bins_per_logit;
+    float best, inv_temperature, bins_per_logit;
 };
 
 /* A place in the order is sought among the items of bins first .. last (none: first > last); `before` is the mass of all bins before them. */
@@ -74,7 +74,7 @@ M40_HD uint32_t m40_sample_col(uint64_t item)
 /* Whether the row's token is its best item's, or with no item 0, without further ado. */
 M40_HD int m40_sample_is_best(const struct m40_sample_row *row, uint64_t best)
 {
-    return row->temperature == 0.0f || row->top_k == 1 || best == 0 || m40_sample_logit(best) == m40_bits_to_f32(0x7f800000u);
+    return row->inv_temperature == 0.0f || row->top_k == 1 || best == 0 || m40_sample_logit(best) == m40_bits_to_f32(0x7f800000u);
 }
 
 /* ---- masses ---- */
@@ -82,7 +82,7 @@ M40_HD int m40_sample_is_best(const struct m40_sample_row *row, uint64_t best)
 /* A NaN for a NaN. Candidates are those of at least M40_SAMPLE_LEAST_Z. */
 M40_HD float m40_sample_z(const struct m40_sample_scale *scale, float logit)
 {
-    return (logit - scale->best) / scale->temperature;
+    return (logit - scale->best) * scale->inv_temperature;
 }
 
 /* Of a candidate; 2^40 for the best one. */
@@ -113,10 +113,10 @@ M40_HD uint64_t m40_sample_need(float top_p, uint64_t mass)
 M40_HD struct m40_sample_scale m40_sample_scale(const struct m40_sample_row *row, uint64_t best, uint64_t least)
 {
     struct m40_sample_scale scale;
-    float span, most = -M40_SAMPLE_LEAST_Z * row->temperature;
+    float span, most = -M40_SAMPLE_LEAST_Z / row->inv_temperature;
 
     scale.best = m40_sample_logit(best);
-    scale.temperature = row->temperature;
+    scale.inv_temperature = row->inv_temperature;
     span = scale.best - m40_sample_logit(least);
     scale.bins_per_logit = (float)M40_SAMPLE_BINS / (span < most ? span : most);
     if (!(scale.bins_per_logit < 3e38f)) /* all in one bin */
@@ -142,52 +142,36 @@ M40_HD int m40_sample_is_wanted(const struct m40_sample_plan *plan, uint32_t bin
     return m40_sample_is_in(&plan->k, bin) || m40_sample_is_in(&plan->p, bin) || m40_sample_is_in(&plan->token, bin);
 }
 
-/* The bin where a running sum first exceeds `sum`, which is below the last of sums. sums: [M40_SAMPLE_BINS + 1], of all bins before each. */
-M40_HD uint32_t m40_sample_find_mass(const uint64_t *sums, uint64_t sum)
-{
-    uint32_t bin = 0;
-
-    for (uint32_t step = M40_SAMPLE_BINS / 2; step > 0; step /= 2)
-        bin += sums[bin + step] <= sum ? step : 0;
-    return bin;
-}
-
-M40_HD uint32_t m40_sample_find_count(const uint32_t *sums, uint32_t sum)
-{
-    uint32_t bin = 0;
-
-    for (uint32_t step = M40_SAMPLE_BINS / 2; step > 0; step /= 2)
-        bin += sums[bin + step] <= sum ? step : 0;
-    return bin;
-}
+/* Finds the bin where a running sum first exceeds `sum`, which is below the last of sums. sums: [M40_SAMPLE_BINS + 1], of all bins before each. */
+typedef uint32_t m40_sample_find_fn(const uint64_t *sums, uint64_t sum);
 
 /* The range where the sum exceeds something from low to high. */
-M40_HD struct m40_sample_range m40_sample_range(const uint64_t *masses, uint64_t low, uint64_t high)
+M40_HD struct m40_sample_range m40_sample_find_range(m40_sample_find_fn *find, const uint64_t *masses, uint64_t low, uint64_t high)
 {
     struct m40_sample_range range;
 
-    range.first = m40_sample_find_mass(masses, low);
-    range.last = high == low ? range.first : m40_sample_find_mass(masses, high);
+    range.first = find(masses, low);
+    range.last = high == low ? range.first : find(masses, high);
     range.before = masses[range.first];
     return range;
 }
 
-/* counts, masses: [M40_SAMPLE_BINS + 1], of all bins before each; behind the bin in which top_k ends they need not be right. min_mass: of all that min_p leaves, or more where that is more than what
+/* counts, masses: [M40_SAMPLE_BINS + 1], of all bins before each; behind the bin in which top_k ends masses need not be right. min_mass: of all that min_p leaves, or more where that is more than what
  * top_k leaves. */
-M40_HD struct m40_sample_plan m40_sample_make_plan(const struct m40_sample_row *row, const uint32_t *counts, const uint64_t *masses,
-                                                   uint64_t min_mass)
+M40_HD struct m40_sample_plan m40_sample_make_plan(const struct m40_sample_row *row, m40_sample_find_fn *find, const uint64_t *counts,
+                                                   const uint64_t *masses, uint64_t min_mass)
 {
     struct m40_sample_plan plan = {0, {0, 1, 0}, 0, {0, 1, 0}, {0, 1, 0}};
     uint64_t low = masses[M40_SAMPLE_BINS], high = low; /* of what is left */
 
     if (row->top_k > 0 && row->top_k < counts[M40_SAMPLE_BINS]) {
-        uint32_t bin = m40_sample_find_count(counts, row->top_k - 1);
+        uint32_t bin = find(counts, row->top_k - 1);
 
         low = high = masses[bin + 1];
         if (counts[bin + 1] != row->top_k) {
             plan.k.first = plan.k.last = bin;
             plan.k.before = masses[bin];
-            plan.k_index = row->top_k - 1 - counts[bin];
+            plan.k_index = row->top_k - 1 - (uint32_t)counts[bin];
             low = masses[bin] + 1;
         }
     }
@@ -195,19 +179,22 @@ M40_HD struct m40_sample_plan m40_sample_make_plan(const struct m40_sample_row *
     if (row->top_p < 1.0f) {
         uint64_t need_low = m40_sample_need(row->top_p, low), need_high = m40_sample_need(row->top_p, high);
 
-        plan.p = m40_sample_range(masses, need_low - 1, need_high - 1);
+        plan.p = m40_sample_find_range(find, masses, need_low - 1, need_high - 1);
         low = need_low;
         high = masses[plan.p.last + 1] < high ? masses[plan.p.last + 1] : high;
     }
     low = low < min_mass ? low : min_mass;
     high = high < min_mass ? high : min_mass;
-    plan.token = m40_sample_range(masses, m40_sample_times(row->random, low), m40_sample_times(row->random, high));
+    plan.token = m40_sample_find_range(find, masses, m40_sample_times(row->random, low), m40_sample_times(row->random, high));
     return plan;
 }
 
 #ifndef M40_DEVICE_CODE
 /* The token of a row of n (1 .. M40_SAMPLE_MAX_COLS) logits. */
 int32_t m40_sample(const float *logits, uint32_t n, const struct m40_sample_row *row);
+
+/* Of a temperature of 0 or more. */
+float m40_sample_inv_temperature(float temperature);
 
 /* What min_p (0 .. 1) means for m40_sample_row: a z above M40_SAMPLE_LEAST_Z and below which e^z is less than min_p. */
 float m40_sample_min_z(float min_p);

@@ -31,6 +31,7 @@ m40llm_status m40_sampler_init(struct m40_sampler *sampler, const m40llm_samplin
     M40_TRY(check_params(params, n_vocab, err));
     M40_FAIL_IF(n_vocab > M40_SAMPLE_MAX_COLS, M40LLM_UNSUPPORTED, "sampling from a vocabulary of %zu tokens: at most %d", n_vocab,
                 M40_SAMPLE_MAX_COLS);
+    sampler->inv_temperature = m40_sample_inv_temperature(params->temperature);
     sampler->min_z = m40_sample_min_z(params->min_p);
     if (params->n_bias) {
         sampler->bias = m40_calloc(params->n_bias, sizeof *sampler->bias);
@@ -103,7 +104,7 @@ struct m40_sample_row m40_sampler_row(const struct m40_sampler *s, uint32_t choi
 {
     const m40llm_sampling *p = &s->params;
 
-    return (struct m40_sample_row){m40_sampler_random(p->seed, choice, pos), p->temperature, p->top_p, s->min_z, p->top_k};
+    return (struct m40_sample_row){m40_sampler_random(p->seed, choice, pos), s->inv_temperature, p->top_p, s->min_z, p->top_k};
 }
 
 int32_t m40_sampler_choose(struct m40_sampler *s, float *logits, const int32_t *history, size_t n_history, uint32_t choice, uint32_t pos)

@@ -12,8 +12,8 @@ struct m40_sampler {
     m40llm_sampling params; /* bias points to a copy */
     m40llm_logit_bias *bias;
     size_t n_vocab;
-    uint32_t *counts; /* [n_vocab]: tokens of the penalty window; zero between calls */
-    float min_z;      /* m40_sample_min_z of min_p */
+    uint32_t *counts;             /* [n_vocab]: tokens of the penalty window; zero between calls */
+    float inv_temperature, min_z; /* of struct m40_sample_row */
 };
 
 /* Checks the parameters (INVALID_ARGUMENT names the bad one) and copies them. */

@@ -23,12 +23,12 @@ static uint64_t times(uint64_t a, uint64_t b, unsigned shift)
     return (uint64_t)((unsigned __int128)a * b >> shift);
 }
 
-static size_t candidates(const float *x, uint32_t n, float best, float temperature, struct candidate *out)
+static size_t candidates(const float *x, uint32_t n, float best, float inv_temperature, struct candidate *out)
 {
     size_t n_out = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        struct candidate c = {.x = x[i], .z = (x[i] - best) / temperature, .id = (int32_t)i};
+        struct candidate c = {.x = x[i], .z = (x[i] - best) * inv_temperature, .id = (int32_t)i};
 
         if (c.z >= -27) {
             c.m = (uint64_t)floor((double)m40_expf(c.z) * 0x1p40);
@@ -79,12 +79,12 @@ int32_t naive_sample(const float *x, uint32_t n, const struct m40_sample_row *ro
             best = x[i];
             id = (int32_t)i;
         }
-    if (row->temperature == 0 || row->top_k == 1 || isinf(best))
+    if (row->inv_temperature == 0 || row->top_k == 1 || isinf(best))
         return id;
     c = calloc(n, sizeof *c);
     if (!c)
         abort();
-    id = draw(c, candidates(x, n, best, row->temperature, c), row);
+    id = draw(c, candidates(x, n, best, row->inv_temperature, c), row);
     free(c);
     return id;
 }

@@ -65,7 +65,7 @@ static struct m40_sample_row make_params(struct parity *p, uint32_t n_cols)
     struct m40_sample_row row = {.random = test_random(&p->random)};
 
     row.random = PICK(p, 1, 1, 1, 1, 0, 2) == 1 ? row.random : PICK(p, 0, 1) == 0 ? 0 : UINT64_MAX;
-    row.temperature = PICK(p, 0, 1e-40f, 1e-6f, 0.2f, 0.8f, 0.8f, 1, 1, 1.5f, 40, 1e6f, 3e38f);
+    row.inv_temperature = m40_sample_inv_temperature(PICK(p, 0, 1e-40f, 1e-6f, 0.2f, 0.8f, 0.8f, 1, 1, 1.5f, 40, 1e6f, 3e38f));
     row.top_p = PICK(p, 1, 1, 1, 1e-12f, 1e-3f, 0.5f, 0.9f, 0.95f, 0.999f, 0x1.fffffep-1f);
     row.min_z = m40_sample_min_z(PICK(p, 0, 0, 0, 1e-13f, 1e-4f, 0.05f, 0.3f, 0.9f, 1));
     row.top_k = top_k[parity_below(p, sizeof top_k / sizeof *top_k)];

@@ -278,9 +278,11 @@ static void test_distribution_behind_cuts(void **state)
     }
 }
 
-static void test_min_z(void **state)
+static void test_temperature_and_min_z(void **state)
 {
     (void)state;
+    assert_true(m40_sample_inv_temperature(0) == 0 && m40_sample_inv_temperature(0.25f) == 4);
+    assert_true(isfinite(m40_sample_inv_temperature(1e-45f)) && m40_sample_inv_temperature(3e38f) > 0);
     assert_true(m40_sample_min_z(0) == M40_SAMPLE_LEAST_Z);
     assert_true(m40_sample_min_z(1e-12f) == M40_SAMPLE_LEAST_Z);
     assert_true(m40_expf(m40_sample_min_z(1)) == 1);
@@ -330,7 +332,7 @@ static void test_against_sorting(void **state)
 
     (void)state;
     for (int i = 0; i < 60; i++) {
-        struct m40_sample_row row = {test_random(&random), 0.5f + 0.1f * (float)(i % 9), i % 3 ? 0.9f : 1, M40_SAMPLE_LEAST_Z, i % 4 ? 0 : 5000};
+        struct m40_sample_row row = {test_random(&random), 0.7f + 0.1f * (float)(i % 9), i % 3 ? 0.9f : 1, M40_SAMPLE_LEAST_Z, i % 4 ? 0 : 5000};
 
         row.min_z = m40_sample_min_z(i % 5 ? 0 : 0.01f);
         for (int k = 0; k < N; k++)
@@ -442,7 +444,7 @@ int main(void)
         cmocka_unit_test(test_penalties),
         cmocka_unit_test(test_distribution),
         cmocka_unit_test(test_distribution_behind_cuts),
-        cmocka_unit_test(test_min_z),
+        cmocka_unit_test(test_temperature_and_min_z),
         cmocka_unit_test(test_items),
         cmocka_unit_test(test_products),
         cmocka_unit_test(test_against_sorting),

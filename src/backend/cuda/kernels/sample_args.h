@@ -18,10 +18,9 @@ struct sample_state {
     uint64_t list[M40_SAMPLE_LIST];
     struct m40_sample_scale scale;
     uint32_t is_done; /* the token was known without a plan */
-    struct m40_sample_plan plan;
     uint64_t min_mass;
-    uint32_t n_list;               /* may exceed M40_SAMPLE_LIST */
-    uint32_t n_binned, n_gathered; /* blocks that have done their part */
+    uint32_t n_list;     /* may exceed M40_SAMPLE_LIST */
+    uint32_t n_gathered; /* blocks that have done their part */
 } __attribute__((aligned(128)));
 
 /* Grid (SAMPLE_COLS_A_BLOCK columns, row). */
