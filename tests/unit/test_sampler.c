@@ -227,10 +227,10 @@ static void test_distribution(void **state)
     }
 }
 
-/* Of 3000 tokens, in double precision: the cuts of top_k, then top_p, then min_p, and how often each token left is drawn. */
+/* Of 300 tokens, in double precision: the cuts of top_k, then top_p, then min_p, and how often each token left is drawn. */
 static void test_distribution_behind_cuts(void **state)
 {
-    enum { N = 3000, LEFT = 60, DRAWS = 60000 };
+    enum { N = 300, LEFT = 60, DRAWS = 20000 };
     static const struct {
         uint32_t top_k;
         float top_p, min_p;
