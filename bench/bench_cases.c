@@ -420,21 +420,42 @@ m40llm_status bench_silu(struct bench_device *d, struct bench_sizes tokens, cons
 
 /* ---- sampling ---- */
 
-static m40llm_status time_sampling(struct bench_device *d, const char *name, const m40llm_sampling *params, uint32_t n_vocab,
-                                   const struct bench_sink *sink, m40llm_error *err)
+/* Logits are sums of four uniform numbers: few are near the greatest, as in a model's. A way to choose: a name for the table, and parameters. */
+struct sampling_case {
+    const char *host_name, *device_name;
+    float temperature, top_p, min_p;
+    uint32_t top_k;
+};
+
+static const struct sampling_case sampling_cases[] = {
+    {"greedy (host)", "greedy", 0, 1, 0, 0},
+    {"temperature (host)", "temperature", 0.8f, 1, 0, 0},
+    {"top-k, top-p (host)", "top-k, top-p", 0.8f, 0.95f, 0, 40},
+    {"top-p, min-p (host)", "top-p, min-p", 0.8f, 0.95f, 0.05f, 0},
+};
+
+static m40llm_sampling sampling_params(const struct sampling_case *c)
+{
+    m40llm_sampling params = M40LLM_SAMPLING_INIT;
+
+    params.temperature = c->temperature;
+    params.top_p = c->top_p;
+    params.min_p = c->min_p;
+    params.top_k = c->top_k;
+    return params;
+}
+
+static m40llm_status time_sampling_on_host(struct bench_device *d, const struct sampling_case *c, float *logits, uint32_t n_vocab,
+                                           const struct bench_sink *sink, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
-    struct bench_row row = {.op = name, .n_cols = n_vocab, .n_tokens = 1, .n_bytes = (double)n_vocab * sizeof(float)};
+    struct bench_row row = {.op = c->host_name, .n_cols = n_vocab, .n_tokens = 1, .n_bytes = (double)n_vocab * sizeof(float)};
     const uint32_t n_samples = d->is_quick ? SAMPLING_QUICK_SAMPLES : SAMPLING_SAMPLES;
+    const m40llm_sampling params = sampling_params(c);
     struct m40_sampler sampler = {0};
     double seconds[SAMPLING_SAMPLES];
-    float *logits = m40_calloc(n_vocab, sizeof *logits);
-    uint64_t random = 1;
 
-    M40_FAIL_IF(!logits, M40LLM_NO_MEMORY, "logits");
-    for (uint32_t i = 0; i < n_vocab; i++)
-        logits[i] = 8.0f * random_float(&random);
-    M40_TRY(m40_sampler_init(&sampler, params, n_vocab, err));
+    M40_TRY(m40_sampler_init(&sampler, &params, n_vocab, err));
     m40_sampler_choose(&sampler, logits, NULL, 0, 0, 0);
     for (uint32_t i = 0; i < n_samples; i++) {
         uint64_t begin_ns = m40_now_ns();
@@ -447,20 +468,63 @@ static m40llm_status time_sampling(struct bench_device *d, const char *name, con
     M40_TRY(sink->row(sink->user, &row, err));
 fail:
     m40_sampler_free(&sampler);
-    m40_free(logits);
+    return status;
+}
+
+static m40llm_status issue_sample(struct m40_backend *be, const void *data, uint32_t i, m40llm_error *err)
+{
+    (void)i;
+    return be->ops.sample(be, data, err);
+}
+
+/* x: [BENCH_SAMPLING_ROWS][n_vocab] */
+static m40llm_status time_sampling_on_device(struct bench_device *d, const struct sampling_case *c, m40_addr x, uint32_t n_vocab,
+                                             const struct bench_sink *sink, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const m40llm_sampling params = sampling_params(c);
+    struct m40_sample_args args = {.x = x, .n_cols = n_vocab};
+    struct bench_work work = {.issue = issue_sample, .args = &args, .n_copies = 1};
+    struct m40_sample_row rows[BENCH_SAMPLING_ROWS];
+    struct m40_sampler sampler = {0};
+
+    M40_TRY(m40_sampler_init(&sampler, &params, n_vocab, err));
+    for (uint32_t i = 0; i < BENCH_SAMPLING_ROWS; i++)
+        rows[i] = m40_sampler_row(&sampler, 0, i);
+    M40_TRY(bench_upload(d, rows, sizeof rows, sizeof rows, &args.rows, err));
+    M40_TRY(m40_cuda_alloc(d->backend, BENCH_SAMPLING_ROWS * sizeof(int32_t), &args.ids, err));
+    for (args.n_rows = 1; args.n_rows <= BENCH_SAMPLING_ROWS; args.n_rows += BENCH_SAMPLING_ROWS - 1) {
+        struct bench_row row = {.op = c->device_name, .n_cols = n_vocab, .n_tokens = args.n_rows};
+
+        row.n_bytes = (double)args.n_rows * n_vocab * sizeof(float);
+        M40_TRY(time_row(d, &work, &row, sink, err));
+    }
+fail:
+    m40_sampler_free(&sampler);
+    m40_cuda_free(d->backend, args.rows);
+    m40_cuda_free(d->backend, args.ids);
     return status;
 }
 
 m40llm_status bench_sampling(struct bench_device *d, uint32_t n_vocab, const struct bench_sink *sink, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
-    m40llm_sampling params = M40LLM_SAMPLING_INIT;
+    const size_t n_floats = (size_t)BENCH_SAMPLING_ROWS * n_vocab;
+    float *logits = m40_calloc(n_floats, sizeof *logits);
+    uint64_t random = 1;
+    m40_addr x = 0;
 
-    M40_TRY(time_sampling(d, "greedy (host)", &params, n_vocab, sink, err));
-    params.temperature = 0.8f;
-    params.top_k = 40;
-    params.top_p = 0.95f;
-    M40_TRY(time_sampling(d, "top-k, top-p (host)", &params, n_vocab, sink, err));
+    M40_FAIL_IF(!logits, M40LLM_NO_MEMORY, "logits");
+    for (size_t i = 0; i < n_floats; i++)
+        for (int k = 0; k < 4; k++)
+            logits[i] += 4.0f * random_float(&random);
+    M40_TRY(bench_upload(d, logits, n_floats * sizeof *logits, n_floats * sizeof *logits, &x, err));
+    for (size_t i = 0; i < sizeof sampling_cases / sizeof *sampling_cases; i++) {
+        M40_TRY(time_sampling_on_host(d, &sampling_cases[i], logits, n_vocab, sink, err));
+        M40_TRY(time_sampling_on_device(d, &sampling_cases[i], x, n_vocab, sink, err));
+    }
 fail:
+    m40_cuda_free(d->backend, x);
+    m40_free(logits);
     return status;
 }

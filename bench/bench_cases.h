@@ -5,7 +5,15 @@
 #include "bench/bench_device.h"
 
 /* The attention of an 8B model, and the widths of its other operations. */
-enum { BENCH_KV_HEADS = 8, BENCH_HEADS = 32, BENCH_HEAD_DIM = 128, BENCH_HIDDEN = 4096, BENCH_FFN = 14336, BENCH_VOCAB = 128256 };
+enum {
+    BENCH_KV_HEADS = 8,
+    BENCH_HEADS = 32,
+    BENCH_HEAD_DIM = 128,
+    BENCH_HIDDEN = 4096,
+    BENCH_FFN = 14336,
+    BENCH_VOCAB = 128256,
+    BENCH_SAMPLING_ROWS = 8
+};
 enum {
     BENCH_KV_WIDTH = BENCH_KV_HEADS * BENCH_HEAD_DIM,
     BENCH_QKV = BENCH_HIDDEN + 2 * BENCH_KV_WIDTH
@@ -41,7 +49,7 @@ m40llm_status bench_attention(struct bench_device *d, bool is_prefill, struct be
 m40llm_status bench_norm(struct bench_device *d, struct bench_sizes tokens, const struct bench_sink *sink, m40llm_error *err);
 m40llm_status bench_rope(struct bench_device *d, struct bench_sizes tokens, const struct bench_sink *sink, m40llm_error *err);
 m40llm_status bench_silu(struct bench_device *d, struct bench_sizes tokens, const struct bench_sink *sink, m40llm_error *err);
-/* On the host, from logits that are there already: greedy, and top-k 40, top-p 0.95 at temperature 0.8. */
+/* From logits that are there already, on the host (one row) and on the device (one row, and BENCH_SAMPLING_ROWS): greedy, and with several cuts at temperature 0.8. */
 m40llm_status bench_sampling(struct bench_device *d, uint32_t n_vocab, const struct bench_sink *sink, m40llm_error *err);
 
 uint32_t bench_max(struct bench_sizes sizes);

@@ -171,6 +171,11 @@ static uint32_t max_u32(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
+static uint32_t sampling_vocab(const struct options *o)
+{
+    return o->is_quick ? 1000 : BENCH_VOCAB;
+}
+
 /* Scratch memory for everything that will run. */
 static m40llm_status reserve(struct bench_device *d, const struct options *o, m40llm_error *err)
 {
@@ -179,6 +184,10 @@ static m40llm_status reserve(struct bench_device *d, const struct options *o, m4
 
     workload.n_tokens = max_u32(n_prompt, o->form == BENCH_CURVE ? CURVE_MAX_TOKENS : bench_max(sizes_of(&o->tokens)));
     workload.n_ctx = max_u32(n_prompt, bench_max(sizes_of(&o->contexts)));
+    if (has_op(o, "sampling")) {
+        workload.n_tokens = max_u32(workload.n_tokens, BENCH_SAMPLING_ROWS);
+        workload.n_rows = sampling_vocab(o);
+    }
     for (size_t i = 0; i < o->shapes.n; i += 2) {
         workload.n_rows = max_u32(workload.n_rows, o->shapes.values[i]);
         workload.n_cols = max_u32(workload.n_cols, o->shapes.values[i + 1]);
@@ -251,7 +260,7 @@ static m40llm_status run(struct bench_device *d, const struct options *o, const 
     if (has_op(o, "silu"))
         M40_TRY(bench_silu(d, sizes_of(&o->tokens), sink, err));
     if (has_op(o, "sampling"))
-        M40_TRY(bench_sampling(d, o->is_quick ? 1000 : BENCH_VOCAB, sink, err));
+        M40_TRY(bench_sampling(d, sampling_vocab(o), sink, err));
 fail:
     return status;
 }

@@ -353,7 +353,7 @@ typedef struct m40llm_logit_bias {
 
 /* How the next token is chosen. The stages, in this order: logit bias; repetition penalty (over the last penalty_last_n tokens of prompt and answer: a
  * positive logit is divided by it, a negative one multiplied), frequency penalty (times the count) and presence penalty, subtracted; with temperature 0 the
- * highest logit wins (ties: the lower id); otherwise logits are divided by the temperature, candidates (those within 24 of the best: the others' probability is below e^-24 of its) are
+ * highest logit wins (ties: the lower id); otherwise logits are divided by the temperature, candidates (those within 27 of the best: the others' probability is below e^-27 of its) are
  * ordered by (logit descending, id ascending), cut to top_k, to the fewest whose probabilities sum to top_p or more, and to those of at least min_p times the best one's probability;
  * then one is drawn. */
 typedef struct m40llm_sampling {

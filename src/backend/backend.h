@@ -134,11 +134,25 @@ struct m40_argmax_args {
     uint32_t n_rows, n_cols;
 };
 
+/* A token for each row, as "sample" of docs/numerics.md chooses it; where that has no candidates, as argmax does. n_cols is at most M40_SAMPLE_MAX_COLS (sample.h). */
+struct m40_sample_args {
+    m40_addr x;    /* [n_rows][n_cols] */
+    m40_addr rows; /* struct m40_sample_row [n_rows] (sample.h): with what parameters */
+    m40_addr ids;  /* int32 [n_rows] */
+    uint32_t n_rows, n_cols;
+};
+
+enum m40_step_end {
+    M40_STEP_LOGITS, /* nothing more */
+    M40_STEP_ARGMAX,
+    M40_STEP_SAMPLE,
+};
+
 /* What two steps must have in common to be the same operations with the same arguments; everything else about them is in memory. */
 struct m40_step_key {
     m40_addr owner; /* memory of whoever issues the step: tells its steps from another's */
     uint32_t n_tokens, n_logits, max_pos;
-    bool is_greedy; /* ends with argmax */
+    enum m40_step_end end; /* what is done with the logits */
 };
 
 struct m40_backend;
@@ -180,6 +194,7 @@ struct m40_backend_ops {
     m40llm_status (*silu_mul)(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
     m40llm_status (*gather_rows)(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);
     m40llm_status (*argmax)(struct m40_backend *be, const struct m40_argmax_args *args, m40llm_error *err);
+    m40llm_status (*sample)(struct m40_backend *be, const struct m40_sample_args *args, m40llm_error *err);
 
     /* A step that comes again and again costs less when it is recorded and then issued whole. Both NULL: this backend gains nothing by it.
      * step_begin sets *out_is_issued where the step was known: all of it has been issued. Otherwise the caller issues it, operations only, and then calls step_end, after a failure too

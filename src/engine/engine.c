@@ -24,11 +24,12 @@ struct m40_engine {
     struct m40_page_pool pool;
     struct m40_sequence *sequences; /* [n_sequences] */
     uint64_t next_id;
-    int32_t *page_table;       /* [n_sequences][n_slot_pages] */
-    int32_t *ids, *pos, *slot; /* [limits.n_tokens]: the batch being made */
-    int32_t *logit_rows;       /* [limits.n_logits] */
-    float *logits;             /* [limits.n_logits][n_vocab] */
-    int32_t *best;             /* [limits.n_logits]: instead of logits, where no request of a step needs more */
+    int32_t *page_table;             /* [n_sequences][n_slot_pages] */
+    int32_t *ids, *pos, *slot;       /* [limits.n_tokens]: the batch being made */
+    int32_t *logit_rows;             /* [limits.n_logits] */
+    float *logits;                   /* [limits.n_logits][n_vocab] */
+    struct m40_sample_row *sampling; /* [limits.n_logits]: how the backend is to choose */
+    int32_t *chosen;                 /* [limits.n_logits]: what it chose */
     m40llm_stats stats;
 };
 
@@ -122,10 +123,11 @@ static m40llm_status make_arrays(struct m40_engine *e, m40llm_error *err)
     e->pos = m40_calloc(l->n_tokens, sizeof *e->pos);
     e->slot = m40_calloc(l->n_tokens, sizeof *e->slot);
     e->logit_rows = m40_calloc(l->n_logits, sizeof *e->logit_rows);
-    e->best = m40_calloc(l->n_logits, sizeof *e->best);
+    e->sampling = m40_calloc(l->n_logits, sizeof *e->sampling);
+    e->chosen = m40_calloc(l->n_logits, sizeof *e->chosen);
     e->logits = m40_calloc((size_t)l->n_logits * e->model->config.n_vocab, sizeof *e->logits);
-    M40_FAIL_IF(!e->sequences || !e->page_table || !e->ids || !e->pos || !e->slot || !e->logit_rows || !e->logits || !e->best, M40LLM_NO_MEMORY,
-                "engine for %u sequences", l->n_slots);
+    M40_FAIL_IF(!e->sequences || !e->page_table || !e->ids || !e->pos || !e->slot || !e->logit_rows || !e->logits || !e->sampling || !e->chosen,
+                M40LLM_NO_MEMORY, "engine for %u sequences", l->n_slots);
     for (uint32_t i = 0; i < l->n_slots; i++)
         e->sequences[i].pages = e->page_table + (size_t)i * l->n_slot_pages;
 fail:
@@ -182,7 +184,8 @@ void m40_engine_close(struct m40_engine **engine)
     m40_free(e->slot);
     m40_free(e->logit_rows);
     m40_free(e->logits);
-    m40_free(e->best);
+    m40_free(e->sampling);
+    m40_free(e->chosen);
     m40_free(e);
 }
 
@@ -342,20 +345,79 @@ static void make_batch(struct m40_engine *e, struct m40_batch *batch)
             add_sequence(e, batch, order[k], prompt_rows(&e->sequences[order[k]], &budget));
 }
 
-/* Whether the step needs no logits on the host, only which token is the likeliest. */
-static bool is_greedy(const struct m40_engine *e, const struct m40_batch *batch)
+/* ---- who chooses: the backend wherever it can, so that a token and not a row of logits comes back ---- */
+
+static const struct m40_sequence *sequence_of(const struct m40_engine *e, const struct m40_batch *batch, uint32_t logit_row)
+{
+    return &e->sequences[batch->slot[batch->logit_rows[logit_row]]];
+}
+
+static bool needs_logits(const struct m40_sequence *s)
+{
+    return s->options.on_logits || !m40_sampler_is_plain(&s->sampler);
+}
+
+/* What the backend is to do with the step's logits: nothing, where all have to come back. */
+static enum m40_step_end choose_end(const struct m40_engine *e, const struct m40_batch *batch)
+{
+    enum m40_step_end end = M40_STEP_LOGITS;
+
+    for (uint32_t i = 0; i < batch->n_logits; i++) {
+        const struct m40_sequence *s = sequence_of(e, batch, i);
+
+        if (!needs_logits(s))
+            end = end == M40_STEP_SAMPLE || !m40_sampler_is_argmax(&s->sampler) ? M40_STEP_SAMPLE : M40_STEP_ARGMAX;
+    }
+    return end;
+}
+
+/* The parameters of every row; a row whose logits come back is given the cheapest. */
+static void set_sampling(struct m40_engine *e, const struct m40_batch *batch)
 {
     for (uint32_t i = 0; i < batch->n_logits; i++) {
-        const struct m40_sequence *s = &e->sequences[batch->slot[batch->logit_rows[i]]];
+        const struct m40_sequence *s = sequence_of(e, batch, i);
 
-        if (s->options.on_logits || !m40_sampler_is_argmax(&s->sampler))
-            return false;
+        e->sampling[i] = needs_logits(s) ? (struct m40_sample_row){.top_p = 1} : m40_sampler_row(&s->sampler, 0, s->n_tokens);
     }
-    return batch->n_logits > 0;
+}
+
+/* The logits of those rows that need them, neighbours together. */
+static m40llm_status read_needed_logits(struct m40_engine *e, const struct m40_batch *batch, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+
+    for (uint32_t i = 0, n; i < batch->n_logits; i += n + 1) {
+        for (n = 0; i + n < batch->n_logits && needs_logits(sequence_of(e, batch, i + n)); n++)
+            ;
+        if (n > 0)
+            M40_TRY(m40_forward_read_logits(e->forward, i, n, e->logits + (size_t)i * e->model->config.n_vocab, err));
+    }
+fail:
+    return status;
+}
+
+static m40llm_status run_batch(struct m40_engine *e, const struct m40_batch *batch, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+
+    switch (choose_end(e, batch)) {
+    case M40_STEP_LOGITS:
+        return m40_forward_step(e->forward, batch, e->logits, err);
+    case M40_STEP_ARGMAX:
+        M40_TRY(m40_forward_step_greedy(e->forward, batch, e->chosen, err));
+        break;
+    case M40_STEP_SAMPLE:
+        set_sampling(e, batch);
+        M40_TRY(m40_forward_step_sample(e->forward, batch, e->sampling, e->chosen, err));
+        break;
+    }
+    M40_TRY(read_needed_logits(e, batch, err));
+fail:
+    return status;
 }
 
 /* A new token for a sequence whose last one has the logits of row `next`. */
-static void advance(struct m40_engine *e, struct m40_sequence *s, uint32_t next, bool is_greedy_step)
+static void advance(struct m40_engine *e, struct m40_sequence *s, uint32_t next)
 {
     int32_t id;
 
@@ -366,8 +428,8 @@ static void advance(struct m40_engine *e, struct m40_sequence *s, uint32_t next,
         m40_sequence_end(s, &e->pool, M40LLM_FINISH_LENGTH);
         return;
     }
-    if (is_greedy_step)
-        id = e->best[next];
+    if (!needs_logits(s))
+        id = e->chosen[next];
     else
         id = m40_sampler_choose(&s->sampler, e->logits + (size_t)next * e->model->config.n_vocab, s->tokens, s->n_tokens, 0, s->n_tokens);
     if (e->tokenizer && !s->options.ignore_end && m40_tokenizer_is_end(e->tokenizer, id)) {
@@ -384,7 +446,7 @@ static void advance(struct m40_engine *e, struct m40_sequence *s, uint32_t next,
 }
 
 /* What a finished step means for its sequences. Each sequence's rows are contiguous in the batch. */
-static void take_results(struct m40_engine *e, const struct m40_batch *batch, bool is_greedy_step)
+static void take_results(struct m40_engine *e, const struct m40_batch *batch)
 {
     uint32_t next = 0, n_vocab = e->model->config.n_vocab;
 
@@ -405,7 +467,7 @@ static void take_results(struct m40_engine *e, const struct m40_batch *batch, bo
         if (is_last && was_prefill && s->options.on_prefill)
             s->options.on_prefill(s->options.user, s->n_evaluated, s->n_prompt);
         if (is_last && s->n_evaluated == s->n_tokens)
-            advance(e, s, next - 1, is_greedy_step);
+            advance(e, s, next - 1);
     }
 }
 
@@ -426,16 +488,14 @@ static void run_step(struct m40_engine *e)
     struct m40_batch batch;
     m40llm_status status;
     m40llm_error error;
-    bool is_greedy_step;
 
     end_cancelled(e);
     make_batch(e, &batch);
     if (batch.n_tokens == 0)
         return;
-    is_greedy_step = is_greedy(e, &batch);
-    status = is_greedy_step ? m40_forward_step_greedy(e->forward, &batch, e->best, &error) : m40_forward_step(e->forward, &batch, e->logits, &error);
+    status = run_batch(e, &batch, &error);
     if (status == M40LLM_OK)
-        take_results(e, &batch, is_greedy_step);
+        take_results(e, &batch);
     else
         for (uint32_t row = 0; row < batch.n_tokens; row++)
             if (e->sequences[batch.slot[row]].finish == M40LLM_FINISH_NONE)

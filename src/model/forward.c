@@ -1,6 +1,7 @@
 /* One step of the decoder, written once as backend operations: prefill and decode are both rows. Nothing is allocated here. */
 #include "model/forward.h"
 
+#include "backend/sample.h"
 #include "base/half.h"
 
 #include <string.h>
@@ -13,8 +14,9 @@ struct step {
     struct m40_forward *f;
     const struct m40_batch *batch;
     struct m40_rows rows;
-    m40_addr ids, logit_rows;
-    bool is_greedy; /* only the likeliest tokens are wanted */
+    m40_addr ids, logit_rows, sampling;
+    enum m40_step_end end;
+    const struct m40_sample_row *params; /* [n_logits], with M40_STEP_SAMPLE */
     m40llm_error *err;
 };
 
@@ -93,7 +95,8 @@ static m40llm_status upload_inputs(struct step *s)
 {
     struct m40_forward *f = s->f;
     const struct m40_batch *b = s->batch;
-    uint64_t stride = f->limits.n_tokens, n_slot_pages = f->limits.n_slot_pages, n_ints = 4 * stride;
+    uint64_t stride = f->limits.n_tokens, n_slot_pages = f->limits.n_slot_pages;
+    uint64_t pages = 4 * stride + f->limits.n_logits * sizeof *s->params / 4, n_ints = pages;
     int32_t max_pos = 0;
 
     memcpy(f->staging, b->ids, 4 * (size_t)b->n_tokens);
@@ -101,24 +104,27 @@ static m40llm_status upload_inputs(struct step *s)
     memcpy(f->staging + 2 * stride, b->slot, 4 * (size_t)b->n_tokens);
     if (b->n_logits)
         memcpy(f->staging + 3 * stride, b->logit_rows, 4 * (size_t)b->n_logits);
+    if (s->end == M40_STEP_SAMPLE)
+        memcpy(f->staging + 4 * stride, s->params, b->n_logits * sizeof *s->params);
     for (uint32_t slot = 0; slot < f->limits.n_slots; slot++) {
-        uint64_t at = slot * n_slot_pages;
+        uint64_t at = pages + slot * n_slot_pages;
 
         if (f->last_pos[slot] < 0)
             continue;
-        memcpy(f->staging + 4 * stride + at, b->pages + at, 4 * ((size_t)f->last_pos[slot] / M40_KV_PAGE + 1));
-        n_ints = 4 * stride + at + n_slot_pages;
+        memcpy(f->staging + at, b->pages + slot * n_slot_pages, 4 * ((size_t)f->last_pos[slot] / M40_KV_PAGE + 1));
+        n_ints = at + n_slot_pages;
         if (f->last_pos[slot] > max_pos)
             max_pos = f->last_pos[slot];
     }
     s->ids = f->inputs;
     s->logit_rows = f->inputs + 12 * stride;
+    s->sampling = f->inputs + 16 * stride;
     s->rows = (struct m40_rows){
         .n_tokens = b->n_tokens,
         .max_pos = is_recorded(s) ? round_up_pos(f, (uint32_t)max_pos) : (uint32_t)max_pos,
         .pos = f->inputs + 4 * stride,
         .slot = f->inputs + 8 * stride,
-        .pages = f->inputs + 16 * stride,
+        .pages = f->inputs + 4 * pages,
         .n_slot_pages = f->limits.n_slot_pages,
     };
     return f->backend->ops.write(f->backend, f->inputs, f->staging, 4 * n_ints, s->err);
@@ -243,8 +249,10 @@ static m40llm_status output(const struct step *s)
     M40_TRY(be->ops.gather_rows(be, &(struct m40_gather_rows_args){f->x, s->logit_rows, f->normed, n, c->n_embd}, err));
     M40_TRY(rms_norm(s, f->normed, f->model->output_norm, f->normed, n, c->n_embd));
     M40_TRY(matmul(s, &f->model->output, f->normed, 0, 0, f->logits, n));
-    if (s->is_greedy)
-        M40_TRY(be->ops.argmax(be, &(struct m40_argmax_args){f->logits, f->best, n, c->n_vocab}, err));
+    if (s->end == M40_STEP_ARGMAX)
+        M40_TRY(be->ops.argmax(be, &(struct m40_argmax_args){f->logits, f->tokens, n, c->n_vocab}, err));
+    else if (s->end == M40_STEP_SAMPLE)
+        M40_TRY(be->ops.sample(be, &(struct m40_sample_args){f->logits, s->sampling, f->tokens, n, c->n_vocab}, err));
 fail:
     return status;
 }
@@ -271,7 +279,7 @@ static m40llm_status issue_recorded(const struct step *s)
     m40llm_status status = M40LLM_OK, issued;
     m40llm_error *err = s->err;
     struct m40_backend *be = s->f->backend;
-    struct m40_step_key key = {s->f->inputs, s->batch->n_tokens, s->batch->n_logits, s->rows.max_pos, s->is_greedy};
+    struct m40_step_key key = {s->f->inputs, s->batch->n_tokens, s->batch->n_logits, s->rows.max_pos, s->end};
     bool is_issued;
 
     M40_TRY(be->ops.step_begin(be, &key, &is_issued, err));
@@ -311,9 +319,26 @@ m40llm_status m40_forward_step(struct m40_forward *forward, const struct m40_bat
 
 m40llm_status m40_forward_step_greedy(struct m40_forward *forward, const struct m40_batch *batch, int32_t *ids, m40llm_error *err)
 {
-    struct step s = {.f = forward, .batch = batch, .is_greedy = true, .err = err};
+    struct step s = {.f = forward, .batch = batch, .end = M40_STEP_ARGMAX, .err = err};
 
-    return run(&s, forward->best, ids, 4 * (uint64_t)batch->n_logits);
+    return run(&s, forward->tokens, ids, 4 * (uint64_t)batch->n_logits);
+}
+
+m40llm_status m40_forward_step_sample(struct m40_forward *forward, const struct m40_batch *batch, const struct m40_sample_row *params, int32_t *ids,
+                                      m40llm_error *err)
+{
+    struct step s = {.f = forward, .batch = batch, .end = M40_STEP_SAMPLE, .params = params, .err = err};
+
+    return run(&s, forward->tokens, ids, 4 * (uint64_t)batch->n_logits);
+}
+
+m40llm_status m40_forward_read_logits(struct m40_forward *forward, uint32_t first, uint32_t n, float *logits, m40llm_error *err)
+{
+    const uint64_t row_bytes = 4 * (uint64_t)forward->model->config.n_vocab;
+
+    if (n == 0 || first >= forward->limits.n_logits || n > forward->limits.n_logits - first)
+        return m40_fail(err, M40LLM_INVALID_ARGUMENT, "logits of %u rows from %u on, of %u", n, first, forward->limits.n_logits);
+    return forward->backend->ops.read(forward->backend, logits, forward->logits + first * row_bytes, n * row_bytes, err);
 }
 
 /* ---- debug ---- */

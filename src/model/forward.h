@@ -24,9 +24,10 @@ struct m40_forward {
     m40_addr gate, up; /* [n_tokens][n_ff]; or gate with up in one row: [n_tokens][gate, up] */
     m40_addr act;      /* [n_tokens][n_ff] */
     m40_addr logits;   /* [n_logits][n_vocab] */
-    m40_addr best;     /* int32 [n_logits], behind them */
+    m40_addr tokens;   /* int32 [n_logits], behind them */
 
-    /* A step's integers, on the host as they are on the device: ids, pos, slot, logit rows ([n_tokens] each), then pages [n_slots][n_slot_pages]. One upload a step. */
+    /* What a step takes, on the host as it is on the device: ids, pos, slot, logit rows ([n_tokens] each), how to sample (m40_sample_row [n_logits]), then pages [n_slots][n_slot_pages]. One
+     * upload a step. */
     int32_t *staging;
     m40_addr inputs;
     int32_t *last_pos; /* [n_slots]: the batch's last position of a slot, -1: none */

@@ -1,6 +1,7 @@
 /* Sizes, allocation and release of what a forward pass works in. */
 #include "model/forward.h"
 
+#include "backend/sample.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -45,7 +46,8 @@ void m40_forward_sizes(struct m40_forward_sizes *out, const struct m40_model_con
     out->x = times(limits->n_tokens, 4 * (uint64_t)config->n_embd);
     out->work = times(limits->n_tokens, attention_bytes > ff_bytes ? attention_bytes : ff_bytes);
     out->logits = times(limits->n_logits, 4 * (uint64_t)config->n_vocab + 4);
-    out->inputs = plus(16 * (uint64_t)limits->n_tokens, times(times(limits->n_slots, limits->n_slot_pages), 4));
+    out->inputs = 16 * (uint64_t)limits->n_tokens + limits->n_logits * sizeof(struct m40_sample_row);
+    out->inputs = plus(out->inputs, times(times(limits->n_slots, limits->n_slot_pages), 4));
     out->workload = (struct m40_workload){
         .n_tokens = limits->n_tokens,
         .n_cols = max_u32(max_u32(config->n_embd, config->n_ff), q_dim),
@@ -160,7 +162,7 @@ static m40llm_status make_buffers(struct m40_forward *f, const struct m40_forwar
     place_work(f);
     if (sizes->logits)
         M40_TRY(be->ops.alloc(be, sizes->logits, &f->logits, err));
-    f->best = f->logits + 4 * (uint64_t)f->limits.n_logits * f->model->config.n_vocab;
+    f->tokens = f->logits + 4 * (uint64_t)f->limits.n_logits * f->model->config.n_vocab;
     M40_TRY(be->ops.alloc(be, sizes->inputs, &f->inputs, err));
     f->staging = m40_calloc(sizes->inputs, 1);
     f->last_pos = m40_calloc(f->limits.n_slots, sizeof *f->last_pos);

@@ -99,6 +99,15 @@ m40llm_status m40_forward_step(struct m40_forward *forward, const struct m40_bat
 /* As m40_forward_step, but of each row of logits only the likeliest token comes back, in ids [n_logits]: the lowest of several, never a NaN's (as m40_sampler_choose has it at temperature 0). */
 m40llm_status m40_forward_step_greedy(struct m40_forward *forward, const struct m40_batch *batch, int32_t *ids, m40llm_error *err);
 
+struct m40_sample_row;
+
+/* As m40_forward_step, but only a token comes back of each row of logits, in ids [n_logits]: chosen by the backend with params [n_logits] ("sample" of docs/numerics.md). */
+m40llm_status m40_forward_step_sample(struct m40_forward *forward, const struct m40_batch *batch, const struct m40_sample_row *params, int32_t *ids,
+                                      m40llm_error *err);
+
+/* Rows first .. first + n - 1 (n >= 1) of the logits of the step before, whatever came back of it: [n][n_vocab]. */
+m40llm_status m40_forward_read_logits(struct m40_forward *forward, uint32_t first, uint32_t n, float *logits, m40llm_error *err);
+
 /* Debug: K and V of one token, widened to FP32: [n_kv_heads][head_dim] each. */
 m40llm_status m40_forward_read_kv(struct m40_forward *forward, uint32_t layer, uint32_t page, uint32_t token_in_page, float *k, float *v,
                                   m40llm_error *err);

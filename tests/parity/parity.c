@@ -33,6 +33,7 @@ static const struct test tests[] = {
     {"silu_mul", parity_silu_mul, 0, ONCE},
     {"gather_rows", parity_gather_rows, 0, ONCE},
     {"argmax", parity_argmax, 0, ONCE},
+    {"sample", parity_sample, 0, ONCE},
     {"limits", parity_limits, 0, ONCE},
     {"no_memory", parity_no_memory, 0, FOR_CPU_ONLY},
 };

@@ -100,6 +100,7 @@ void parity_attention_alone(struct parity *p, uint32_t kv_type);
 void parity_silu_mul(struct parity *p, uint32_t unused);
 void parity_gather_rows(struct parity *p, uint32_t unused);
 void parity_argmax(struct parity *p, uint32_t unused);
+void parity_sample(struct parity *p, uint32_t unused);
 void parity_limits(struct parity *p, uint32_t unused);
 void parity_no_memory(struct parity *p, uint32_t unused); /* the CPU's targets only */
 

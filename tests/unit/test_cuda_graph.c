@@ -3,6 +3,7 @@
 #include "unit/cuda_fixture.h"
 
 #include "backend/cuda/cuda_internal.h"
+#include "backend/sample.h"
 #include "base/mem.h"
 #include "model/model.h"
 #include "model/synth.h"
@@ -38,8 +39,8 @@ struct decoder {
     int32_t ids[2 * N_PROMPT], pos[2 * N_PROMPT], slot[2 * N_PROMPT];
 };
 
-/* logits NULL: only ids, [2]. */
-static void decoder_step(struct decoder *d, uint32_t first, uint32_t n, float *logits, int32_t *best)
+/* logits NULL: only ids, [2]: the likeliest, or with params [2] sampled. */
+static void decoder_step(struct decoder *d, uint32_t first, uint32_t n, float *logits, const struct m40_sample_row *params, int32_t *ids)
 {
     static const int32_t pages[] = {5, 1, 0, 2, 4, 3};
     struct m40_batch batch = {.ids = d->ids, .pos = d->pos, .slot = d->slot, .pages = pages, .n_logits = 2};
@@ -58,8 +59,10 @@ static void decoder_step(struct decoder *d, uint32_t first, uint32_t n, float *l
     batch.logit_rows = rows;
     if (logits)
         OK(m40_forward_step(d->forward, &batch, logits, &err));
+    else if (params)
+        OK(m40_forward_step_sample(d->forward, &batch, params, ids, &err));
     else
-        OK(m40_forward_step_greedy(d->forward, &batch, best, &err));
+        OK(m40_forward_step_greedy(d->forward, &batch, ids, &err));
 }
 
 /* The last step again, as one that gives only the likeliest tokens: it is another step than the one that gives logits. */
@@ -68,11 +71,34 @@ static void check_greedy(struct decoder *d, const float *logits)
     for (int turn = 0; turn < 3; turn++) {
         int32_t best[2] = {-1, -1};
 
-        decoder_step(d, N_PROMPT + N_DECODED - 1, 1, NULL, best);
+        decoder_step(d, N_PROMPT + N_DECODED - 1, 1, NULL, NULL, best);
         for (uint32_t row = 0; row < 2; row++)
             for (uint32_t i = 0; i < N_VOCAB; i++)
                 assert_true(logits[row * N_VOCAB + i] <= logits[row * N_VOCAB + (uint32_t)best[row]]);
     }
+}
+
+/* The last step again, as one that samples: its parameters are no part of what is recorded. Its logits can be had all the same. */
+static void check_sampled(struct decoder *d, const float *logits)
+{
+    static float again[2 * N_VOCAB];
+    uint64_t random = test_seed();
+
+    for (int turn = 0; turn < 6; turn++) {
+        struct m40_sample_row params[2] = {{test_random(&random), 1, 0.9f, M40_SAMPLE_LEAST_Z, 100u + (uint32_t)turn},
+                                           {test_random(&random), turn == 4 ? 0 : 0.5f, 1, m40_sample_min_z(0.01f), 0}};
+        int32_t ids[2] = {-1, -1};
+
+        decoder_step(d, N_PROMPT + N_DECODED - 1, 1, NULL, params, ids);
+        for (uint32_t row = 0; row < 2; row++)
+            assert_int_equal(ids[row], m40_sample(logits + row * N_VOCAB, N_VOCAB, &params[row]));
+    }
+    OK(m40_forward_read_logits(d->forward, 0, 2, again, &err));
+    assert_memory_equal(again, logits, sizeof again);
+    OK(m40_forward_read_logits(d->forward, 1, 1, again, &err));
+    assert_memory_equal(again, logits + N_VOCAB, sizeof again / 2);
+    assert_int_equal(m40_forward_read_logits(d->forward, 1, 2, again, &err), M40LLM_INVALID_ARGUMENT);
+    assert_int_equal(m40_forward_read_logits(d->forward, 2, 0, again, &err), M40LLM_INVALID_ARGUMENT);
 }
 
 /* logits: [1 + N_DECODED][2][N_VOCAB]; counters: of the last step */
@@ -84,16 +110,17 @@ static void decode(struct m40_backend *be, const struct m40_gguf *gguf, float *l
 
     OK(m40_model_open(&d.model, gguf, be, NULL, NULL, &err));
     OK(m40_forward_open(&d.forward, d.model, &limits, &err));
-    decoder_step(&d, 0, N_PROMPT, logits, NULL);
+    decoder_step(&d, 0, N_PROMPT, logits, NULL, NULL);
     for (uint32_t i = 0; i < N_DECODED; i++) {
         *counters = *now;
-        decoder_step(&d, N_PROMPT + i, 1, logits + (size_t)(i + 1) * 2 * N_VOCAB, NULL);
+        decoder_step(&d, N_PROMPT + i, 1, logits + (size_t)(i + 1) * 2 * N_VOCAB, NULL, NULL);
     }
     counters->n_launches = now->n_launches - counters->n_launches;
     counters->n_graph_launches = now->n_graph_launches - counters->n_graph_launches;
     counters->n_syncs = now->n_syncs - counters->n_syncs;
     counters->n_allocs = now->n_allocs - counters->n_allocs;
     check_greedy(&d, logits + (size_t)N_DECODED * 2 * N_VOCAB);
+    check_sampled(&d, logits + (size_t)N_DECODED * 2 * N_VOCAB);
     m40_forward_close(&d.forward);
     m40_model_close(&d.model);
 }
@@ -136,7 +163,7 @@ static void test_recorded_steps_give_the_same_bits(void **state)
 /* A step of one operation: y = x, two floats. Returns whether the backend had it. */
 static bool copy_step(struct m40_backend *be, m40_addr memory, uint32_t number, bool is_whole)
 {
-    struct m40_step_key key = {memory, 1, number, number, false};
+    struct m40_step_key key = {memory, 1, number, number, M40_STEP_LOGITS};
     struct m40_gather_rows_args args = {.x = memory, .rows = memory + 256, .y = memory + 512, .n_rows = 1, .n_cols = 2};
     bool is_issued;
 
@@ -219,7 +246,7 @@ static void test_a_step_that_cannot_be_recorded_fails(void **state)
     struct m40_cuda_driver *driver = m40_cuda_of(be)->driver;
     CUresult (*instantiate)(CUgraphExec *, CUgraph, unsigned long long) = driver->GraphInstantiate;
     m40_addr memory = new_memory(be);
-    struct m40_step_key key = {memory, 1, 1, 1, false};
+    struct m40_step_key key = {memory, 1, 1, 1, M40_STEP_LOGITS};
     bool is_issued;
 
     (void)state;

@@ -223,36 +223,57 @@ static void test_together_equals_alone(void **state)
     }
 }
 
-/* A greedy request gives the same tokens when nobody looks at logits, so that they stay on the device; alone, and beside one that needs them. */
-static void test_greedy_without_logits(void **state)
+/* A request gives the same tokens when nobody looks at its logits, so that the backend chooses them; alone, beside one that has its logits looked at, and beside one with penalties. */
+static void check_without_logits(const m40llm_sampling *sampling)
 {
     static struct record with, without, beside;
     struct m40_engine *e = open_engine(128, 32, 2);
     m40llm_request_options o = request(&with, 20);
     int32_t prompt[40];
 
-    (void)state;
-    o.sampling.temperature = 0;
+    o.sampling = *sampling;
     make_prompt(prompt, 40, test_seed() ^ 99);
     submit(e, &with, prompt, 40, &o);
     wait_for(&with);
-    for (int turn = 0; turn < 2; turn++) {
+    for (int turn = 0; turn < 3; turn++) {
         m40llm_request_options other = request(&beside, 9);
 
         o = request(&without, 20);
         o.on_logits = NULL;
-        o.sampling.temperature = 0;
+        o.sampling = *sampling;
         submit(e, &without, prompt, 40, &o);
         other.sampling.temperature = 0.9f;
-        if (turn == 1)
+        if (turn == 2) {
+            other.on_logits = NULL;
+            other.sampling.repeat_penalty = 1.2f;
+        }
+        if (turn > 0)
             submit(e, &beside, prompt, 5, &other);
         wait_for(&without);
-        if (turn == 1)
+        if (turn > 0)
             wait_for(&beside);
         assert_int_equal(without.n_tokens, with.n_tokens);
         assert_memory_equal(without.tokens, with.tokens, with.n_tokens * sizeof *with.tokens);
     }
     m40_engine_close(&e);
+}
+
+static void test_without_logits(void **state)
+{
+    m40llm_sampling sampling = M40LLM_SAMPLING_INIT;
+
+    (void)state;
+    check_without_logits(&sampling);
+    sampling.temperature = 1.1f;
+    sampling.seed = test_seed();
+    check_without_logits(&sampling);
+    sampling.top_k = 30;
+    sampling.top_p = 0.8f;
+    sampling.min_p = 0.01f;
+    check_without_logits(&sampling);
+    sampling.penalty_last_n = 0; /* no window: no penalty */
+    sampling.repeat_penalty = 2;
+    check_without_logits(&sampling);
 }
 
 static void test_rows_of_logits(void **state)
@@ -588,7 +609,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_together_equals_alone),
-        cmocka_unit_test(test_greedy_without_logits),
+        cmocka_unit_test(test_without_logits),
         cmocka_unit_test(test_rows_of_logits),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_end_tokens),

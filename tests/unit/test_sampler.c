@@ -3,6 +3,7 @@
 
 #include "engine/kv_pages.h"
 #include "engine/sampler.h"
+#include "harness/naive_sample.h"
 
 #include <math.h>
 
@@ -64,26 +65,29 @@ static int32_t choose_once(const m40llm_sampling *params, float *logits, size_t 
     return id;
 }
 
+/* Every six bits of the random numbers are uniform. */
 static void test_uniform(void **state)
 {
     enum { BINS = 64, N = 65536 };
-    unsigned bins[BINS] = {0};
-    double chi2 = 0;
 
     (void)state;
-    for (uint32_t pos = 0; pos < N; pos++) {
-        float u = m40_sampler_uniform(test_seed(), 0, pos);
+    for (int shift = 0; shift <= 58; shift += 29) {
+        unsigned bins[BINS] = {0};
+        double chi2 = 0;
 
-        assert_true(u >= 0 && u < 1 && u * 0x1p24f == floorf(u * 0x1p24f));
-        assert_true(u == m40_sampler_uniform(test_seed(), 0, pos));
-        bins[(int)(u * BINS)]++;
+        for (uint32_t pos = 0; pos < N; pos++) {
+            uint64_t random = m40_sampler_random(test_seed(), 0, pos);
+
+            assert_true(random == m40_sampler_random(test_seed(), 0, pos));
+            bins[random >> shift & (BINS - 1)]++;
+        }
+        for (int i = 0; i < BINS; i++)
+            chi2 += ((double)bins[i] - N / BINS) * ((double)bins[i] - N / BINS) / (N / BINS);
+        assert_true(chi2 < 125); /* 63 degrees of freedom: one seed in 200000 is above */
     }
-    for (int i = 0; i < BINS; i++)
-        chi2 += ((double)bins[i] - N / BINS) * ((double)bins[i] - N / BINS) / (N / BINS);
-    assert_true(chi2 < 125); /* 63 degrees of freedom: one seed in 200000 is above */
-    assert_true(m40_sampler_uniform(1, 0, 5) != m40_sampler_uniform(2, 0, 5));
-    assert_true(m40_sampler_uniform(1, 0, 5) != m40_sampler_uniform(1, 1, 5));
-    assert_true(m40_sampler_uniform(1, 0, 5) != m40_sampler_uniform(1, 0, 6));
+    assert_true(m40_sampler_random(1, 0, 5) != m40_sampler_random(2, 0, 5));
+    assert_true(m40_sampler_random(1, 0, 5) != m40_sampler_random(1, 1, 5));
+    assert_true(m40_sampler_random(1, 0, 5) != m40_sampler_random(1, 0, 6));
 }
 
 static void test_greedy(void **state)
@@ -223,6 +227,120 @@ static void test_distribution(void **state)
     }
 }
 
+/* Of 300 tokens, in double precision: the cuts of top_k, then top_p, then min_p, and how often each token left is drawn. */
+static void test_distribution_behind_cuts(void **state)
+{
+    enum { N = 300, LEFT = 60, DRAWS = 20000 };
+    static const struct {
+        uint32_t top_k;
+        float top_p, min_p;
+    } cuts[] = {{60, 1, 0}, {40, 0.9f, 0}, {0, 0.7f, 0}, {0, 1, 0.05f}, {50, 0.95f, 0.03f}};
+    static float logits[N], copy[N];
+    static double weights[LEFT];
+    static unsigned counts[N];
+
+    (void)state;
+    for (int i = 0; i < N; i++) /* token (i * 7) % N is the i-th likeliest */
+        logits[i * 7 % N] = i < LEFT ? 10 - 0.1f * (float)i : -5 - 0.001f * (float)i;
+    for (size_t k = 0; k < sizeof cuts / sizeof *cuts; k++) {
+        m40llm_sampling p = defaults();
+        double sum = 0, reached = 0, chi2 = 0;
+        struct m40_sampler s;
+        int n = LEFT, kept = 0;
+
+        p.temperature = 0.9f;
+        p.top_k = cuts[k].top_k;
+        p.top_p = cuts[k].top_p;
+        p.min_p = cuts[k].min_p;
+        n = p.top_k && p.top_k < LEFT ? (int)p.top_k : LEFT;
+        for (int i = 0; i < n; i++)
+            sum += weights[i] = exp((double)logits[i * 7 % N] / (double)p.temperature);
+        while (kept < n && reached < (double)p.top_p * sum * (1 - 1e-6))
+            reached += weights[kept++];
+        while (weights[kept - 1] < (double)p.min_p * weights[0])
+            reached -= weights[--kept];
+        memset(counts, 0, sizeof counts);
+        open_sampler(&s, &p, N);
+        for (uint32_t pos = 0; pos < DRAWS; pos++) {
+            memcpy(copy, logits, sizeof copy);
+            counts[m40_sampler_choose(&s, copy, NULL, 0, 0, pos)]++;
+        }
+        m40_sampler_free(&s);
+        for (int i = 0; i < kept; i++) {
+            double wanted = DRAWS * weights[i] / reached, got = counts[i * 7 % N];
+
+            chi2 += (got - wanted) * (got - wanted) / wanted;
+            counts[i * 7 % N] = 0;
+        }
+        for (int i = 0; i < N; i++)
+            assert_int_equal(counts[i], 0);              /* nothing else */
+        assert_true(chi2 < kept + 6 * sqrt(2.0 * kept)); /* six standard deviations */
+    }
+}
+
+static void test_temperature_and_min_z(void **state)
+{
+    (void)state;
+    assert_true(m40_sample_inv_temperature(0) == 0 && m40_sample_inv_temperature(0.25f) == 4);
+    assert_true(isfinite(m40_sample_inv_temperature(1e-45f)) && m40_sample_inv_temperature(3e38f) > 0);
+    assert_true(m40_sample_min_z(0) == M40_SAMPLE_LEAST_Z);
+    assert_true(m40_sample_min_z(1e-12f) == M40_SAMPLE_LEAST_Z);
+    assert_true(m40_expf(m40_sample_min_z(1)) == 1);
+    for (float min_p = 1e-11f; min_p < 1; min_p *= 1.7f) {
+        float z = m40_sample_min_z(min_p);
+
+        assert_true(fabs((double)z - log((double)min_p)) < 2e-7 * (1 - log((double)min_p)));
+        assert_true(m40_expf(z) >= min_p && m40_expf(nextafterf(z, -28)) < min_p);
+    }
+}
+
+/* Items are ordered as their logits are, then as their columns are, and keep both. */
+static void test_items(void **state)
+{
+    static const float ascending[] = {-3e38f, -1, -1e-40f, 0, 1e-40f, 1, 3e38f, INFINITY};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof ascending / sizeof *ascending; i++) {
+        uint64_t item = m40_sample_item(ascending[i], 5);
+
+        assert_true(m40_sample_logit(item) == ascending[i] && m40_sample_col(item) == 5);
+        assert_true(item < m40_sample_item(ascending[i], 4));
+        assert_true(i == 0 || item > m40_sample_item(ascending[i - 1], 0));
+    }
+    assert_true(m40_sample_item(-0.0f, 3) == m40_sample_item(0.0f, 3));
+    assert_true(m40_sample_item(NAN, 3) == 0 && m40_sample_item(-INFINITY, 3) == 0);
+}
+
+static void test_products(void **state)
+{
+    uint64_t random = test_seed();
+
+    (void)state;
+    for (int i = 0; i < 1000; i++) {
+        uint64_t a = test_random(&random) >> i % 60, b = i % 7 ? test_random(&random) : UINT64_MAX;
+
+        assert_true(m40_sample_times(a, b) == (uint64_t)((unsigned __int128)a * b >> 64));
+    }
+}
+
+/* Whole vocabularies, with and without more candidates in one bin than the list has room for. */
+static void test_against_sorting(void **state)
+{
+    enum { N = 30000 };
+    static float logits[N];
+    uint64_t random = test_seed();
+
+    (void)state;
+    for (int i = 0; i < 60; i++) {
+        struct m40_sample_row row = {test_random(&random), 0.7f + 0.1f * (float)(i % 9), i % 3 ? 0.9f : 1, M40_SAMPLE_LEAST_Z, i % 4 ? 0 : 5000};
+
+        row.min_z = m40_sample_min_z(i % 5 ? 0 : 0.01f);
+        for (int k = 0; k < N; k++)
+            logits[k] = i % 2 ? (float)(test_random(&random) % 4) : (float)(test_random(&random) % 100000) * 2e-4f;
+        assert_int_equal(m40_sample(logits, N, &row), naive_sample(logits, N, &row));
+    }
+}
+
 static void test_draws_depend_on_seed_and_position_alone(void **state)
 {
     m40llm_sampling p = defaults();
@@ -325,6 +443,11 @@ int main(void)
         cmocka_unit_test(test_bias),
         cmocka_unit_test(test_penalties),
         cmocka_unit_test(test_distribution),
+        cmocka_unit_test(test_distribution_behind_cuts),
+        cmocka_unit_test(test_temperature_and_min_z),
+        cmocka_unit_test(test_items),
+        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_against_sorting),
         cmocka_unit_test(test_draws_depend_on_seed_and_position_alone),
         cmocka_unit_test(test_nan_is_never_drawn),
         cmocka_unit_test(test_bad_parameters),

@@ -67,6 +67,7 @@ static const struct m40_backend_ops cuda_ops = {
     .silu_mul = m40_cuda_silu_mul,
     .gather_rows = m40_cuda_gather_rows,
     .argmax = m40_cuda_argmax,
+    .sample = m40_cuda_sample,
     .step_begin = m40_cuda_step_begin,
     .step_end = m40_cuda_step_end,
 };

@@ -23,8 +23,7 @@ void m40_cuda_forget_steps(struct m40_cuda *c)
 
 static bool is_same(const struct m40_step_key *a, const struct m40_step_key *b)
 {
-    return a->owner == b->owner && a->n_tokens == b->n_tokens && a->n_logits == b->n_logits && a->max_pos == b->max_pos &&
-           a->is_greedy == b->is_greedy;
+    return a->owner == b->owner && a->n_tokens == b->n_tokens && a->n_logits == b->n_logits && a->max_pos == b->max_pos && a->end == b->end;
 }
 
 static struct m40_cuda_step *find_step(struct m40_cuda *c, const struct m40_step_key *key)

@@ -28,7 +28,7 @@ struct m40_cuda_area {
 struct m40_cuda_scratch {
     struct m40_cuda_area block_sums; /* float [n_tokens][ceil(n_cols / 16)]: sums of x */
     struct m40_cuda_area
-        partials; /* float: group sums of a matmul, at least [ceil(n_cols / 2048)][min(n_tokens, 16)][n_rows], or pieces of attention */
+        partials; /* float: group sums of a matmul, at least [ceil(n_cols / 2048)][min(n_tokens, 16)][n_rows], or pieces of attention, or what sampling knows of its rows */
     struct m40_cuda_area counters; /* uint32 [M40_CUDA_N_COUNTERS]: zero; a kernel that counts leaves zero behind */
 };
 
@@ -48,6 +48,7 @@ struct m40_cuda_function {
 /* Kernels of the operations that every model needs; loaded at open. */
 struct m40_cuda_op_kernels {
     CUfunction rms_norm, rms_norm_short, rope_append, silu_mul, gather_rows, argmax, block_sums;
+    CUfunction sample_measure, sample_bin, sample_choose;
     CUfunction attention_split[4]; /* by log2 of the query heads a thread has */
     CUfunction attention_merge, attention_fused;
 };
@@ -192,6 +193,12 @@ m40llm_status m40_cuda_argmax(struct m40_backend *be, const struct m40_argmax_ar
 
 /* Sums of x [n_tokens][n_cols] over every `sub` (16 or 32) columns, ascending, into scratch.block_sums: float [n_tokens][ceil(n_cols / sub)]. INVALID_ARGUMENT beyond the workload. */
 m40llm_status m40_cuda_block_sums(struct m40_cuda *c, m40_addr x, uint32_t n_tokens, uint32_t n_cols, uint32_t sub, m40llm_error *err);
+
+/* ---- cuda_launch_sample.c ---- */
+
+m40llm_status m40_cuda_sample(struct m40_backend *be, const struct m40_sample_args *args, m40llm_error *err);
+/* Scratch memory (partials) that it needs. */
+uint64_t m40_cuda_sample_bytes(const struct m40_workload *workload);
 
 /* ---- cuda_launch_attention.c ---- */
 

@@ -25,6 +25,9 @@ m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err)
     M40_TRY(m40_cuda_kernel(c, "rows", "gather_rows", &k->gather_rows, err));
     M40_TRY(m40_cuda_kernel(c, "rows", "argmax", &k->argmax, err));
     M40_TRY(m40_cuda_kernel(c, "rows", "block_sums", &k->block_sums, err));
+    M40_TRY(m40_cuda_kernel(c, "sample", "sample_measure", &k->sample_measure, err));
+    M40_TRY(m40_cuda_kernel(c, "sample", "sample_bin", &k->sample_bin, err));
+    M40_TRY(m40_cuda_kernel(c, "sample", "sample_choose", &k->sample_choose, err));
     M40_TRY(m40_cuda_kernel(c, "attention", "attention_split_1", &k->attention_split[0], err));
     M40_TRY(m40_cuda_kernel(c, "attention", "attention_split_2", &k->attention_split[1], err));
     M40_TRY(m40_cuda_kernel(c, "attention", "attention_split_4", &k->attention_split[2], err));

@@ -36,10 +36,11 @@ static uint64_t area_bytes(uint64_t n_bytes)
 struct m40_cuda_scratch_sizes m40_cuda_scratch_sizes(const struct m40_workload *workload)
 {
     uint64_t matmul_bytes = matmul_partials_bytes(workload), attention_bytes = attention_partials_bytes(workload);
+    uint64_t sample_bytes = m40_cuda_sample_bytes(workload), partials_bytes = matmul_bytes > attention_bytes ? matmul_bytes : attention_bytes;
     struct m40_cuda_scratch_sizes sizes;
 
     sizes.block_sums_bytes = area_bytes((uint64_t)workload->n_tokens * m40_cuda_div_up(workload->n_cols, MIN_SUB) * sizeof(float));
-    sizes.partials_bytes = area_bytes(matmul_bytes > attention_bytes ? matmul_bytes : attention_bytes);
+    sizes.partials_bytes = area_bytes(partials_bytes > sample_bytes ? partials_bytes : sample_bytes);
     sizes.counters_bytes = area_bytes(M40_CUDA_N_COUNTERS * sizeof(uint32_t));
     return sizes;
 }

@@ -321,15 +321,15 @@ static void yield_thread(void)
     wait_turn();
 }
 
-static void check_aligned(const uint32_t *p)
+static void check_aligned(const void *p, unsigned n_bytes)
 {
-    if ((uintptr_t)p % sizeof *p)
-        give_up(emu_complain(CUDA_ERROR_MISALIGNED_ADDRESS, "%s: misaligned 32-bit access at %p", run.launch->kernel->name, (const void *)p));
+    if ((uintptr_t)p % n_bytes)
+        give_up(emu_complain(CUDA_ERROR_MISALIGNED_ADDRESS, "%s: misaligned %u-bit access at %p", run.launch->kernel->name, 8 * n_bytes, p));
 }
 
 uint32_t simt_load_volatile_u32(const uint32_t *p)
 {
-    check_aligned(p);
+    check_aligned(p, sizeof *p);
     yield_thread();
     return *(const volatile uint32_t *)p;
 }
@@ -338,7 +338,19 @@ uint32_t simt_atomic_add_u32(uint32_t *p, uint32_t v)
 {
     uint32_t old;
 
-    check_aligned(p);
+    check_aligned(p, sizeof *p);
+    if (emu_chance(16))
+        yield_thread();
+    old = *p;
+    *p = old + v;
+    return old;
+}
+
+uint64_t simt_atomic_add_u64(uint64_t *p, uint64_t v)
+{
+    uint64_t old;
+
+    check_aligned(p, sizeof *p);
     if (emu_chance(16))
         yield_thread();
     old = *p;

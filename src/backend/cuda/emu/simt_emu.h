@@ -53,6 +53,7 @@ uint32_t simt_exchange(enum simt_exchange_kind kind, uint32_t value, uint32_t so
 
 void simt_barrier(void);
 uint32_t simt_atomic_add_u32(uint32_t *p, uint32_t v);
+uint64_t simt_atomic_add_u64(uint64_t *p, uint64_t v);
 uint32_t simt_load_volatile_u32(const uint32_t *p);
 
 static inline uint32_t simt_thread(void)
@@ -133,6 +134,11 @@ static inline float simt_shfl_xor_f32(float v, uint32_t mask)
 static inline uint32_t simt_ballot(int predicate)
 {
     return simt_exchange(SIMT_BALLOT, predicate != 0, 0);
+}
+
+static inline uint32_t simt_count_ones(uint32_t bits)
+{
+    return (uint32_t)__builtin_popcount(bits);
 }
 
 /* One emulated thread runs at a time, so memory is always in order; the compiler is kept from moving accesses across. */

@@ -44,7 +44,9 @@
  *   float simt_shfl_f32(float v, uint32_t lane), uint32_t simt_shfl_u32   v of that lane; all 32 lanes take part
  *   float simt_shfl_xor_f32(float v, uint32_t mask), uint32_t simt_shfl_xor_u32
  *   uint32_t simt_ballot(int predicate)
+ *   uint32_t simt_count_ones(uint32_t bits)
  *   uint32_t simt_atomic_add_u32(uint32_t *p, uint32_t v)                 the old value; relaxed; global or shared memory
+ *   uint64_t simt_atomic_add_u64(uint64_t *p, uint64_t v)                 the same
  *   uint32_t simt_load_volatile_u32(const uint32_t *p)                    for spinning: always reads memory, and lets other emulated threads run
  *   void simt_fence(void)                                                 __threadfence: earlier writes are seen by the device before later ones
  *   void simt_prefetch(const void *p)                                     asks for the cache line of p in global memory

@@ -99,12 +99,29 @@ SIMT_INLINE uint32_t simt_ballot(int predicate)
     return r;
 }
 
+SIMT_INLINE uint32_t simt_count_ones(uint32_t bits)
+{
+    uint32_t r;
+
+    asm("popc.b32 %0, %1;" : "=r"(r) : "r"(bits));
+    return r;
+}
+
 SIMT_INLINE uint32_t simt_atomic_add_u32(uint32_t *p, uint32_t v)
 {
 #ifdef __clang__
     return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
 #else
     return atomicAdd(p, v);
+#endif
+}
+
+SIMT_INLINE uint64_t simt_atomic_add_u64(uint64_t *p, uint64_t v)
+{
+#ifdef __clang__
+    return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
+#else
+    return atomicAdd((unsigned long long *)p, (unsigned long long)v);
 #endif
 }
 
