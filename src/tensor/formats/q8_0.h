@@ -52,13 +52,13 @@ M40_HD void q8_0_values(const struct q8_0_lane *lane_state, const uint8_t *tile,
     q8_0_unpack(lane_state, tile, lane, b, M40_VALUE, values);
 }
 
-#ifndef M40_DEVICE_CODE
-
-static inline void q8_0_block_bytes(const struct q8_0_block *block, uint8_t *q)
+M40_HD void q8_0_block_bytes(const struct q8_0_block *block, uint8_t *q)
 {
     for (unsigned i = 0; i < 32; i++)
         q[i] = (uint8_t)(block->quants[i] + 128);
 }
+
+#ifndef M40_DEVICE_CODE
 
 static inline void q8_0_block_unpack(const struct q8_0_block *block, enum m40_view view, float *out)
 {
@@ -79,7 +79,9 @@ static inline void q8_0_block_values(const struct q8_0_block *block, float *valu
     q8_0_block_unpack(block, M40_VALUE, values);
 }
 
-static inline void q8_0_block_pack(const struct q8_0_block *block, unsigned first, uint8_t *tile, unsigned lane)
+#endif
+
+M40_HD void q8_0_block_pack(const struct q8_0_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
     uint8_t q[32];
 
@@ -89,5 +91,4 @@ static inline void q8_0_block_pack(const struct q8_0_block *block, unsigned firs
     m40_plane_put(tile + q8_0_QUANTS + lane * 16, first + 16, q + 16, 16);
 }
 
-#endif
 #endif

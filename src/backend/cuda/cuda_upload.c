@@ -1,0 +1,249 @@
+/* Weights stream from where the file is mapped to the card: cores copy a piece of the rows to pinned memory, the card fetches it as it is and repacks it to tiles. There are two slots, each
+ * with a stream of its own: while the card works on one, the cores fill the other. So the host needs two slots of memory however large the model is, and no core looks at a weight. */
+#include "backend/cuda/cuda_upload.h"
+
+#include "backend/cuda/cuda_launch_matmul.h"
+#include "backend/cuda/kernels/matmul_args.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+enum { SLOT_TILE_BYTES = M40_CUDA_UPLOAD_BYTES / M40_TILE_ROWS /* of a slot, a row's part */ };
+enum { MAX_COPY_THREADS = 16, COPY_BYTES = 256 << 10 /* that a thread takes at once */ };
+
+struct slot {
+    uint8_t *host; /* pinned */
+    m40_addr rows; /* the same on the card */
+    CUstream stream;
+    CUevent fetched; /* `host` may be filled again */
+    CUevent done;    /* and the tiles are there */
+};
+
+struct m40_cuda_upload {
+    struct slot slots[M40_CUDA_UPLOAD_SLOTS];
+    uint32_t next;
+    CUfunction repack[M40_DTYPE_LIMIT]; /* by type number; NULL: not looked up */
+};
+
+/* ---- slots ---- */
+
+static void close_slot(struct m40_cuda *c, struct slot *slot)
+{
+    struct m40_cuda_driver *d = c->driver;
+
+    if (slot->stream) {
+        m40_cuda_wait_stream(c, slot->stream, NULL);
+        d->StreamDestroy(slot->stream);
+    }
+    if (slot->fetched)
+        d->EventDestroy(slot->fetched);
+    if (slot->done)
+        d->EventDestroy(slot->done);
+    m40_cuda_free_pinned(c, slot->host);
+    m40_cuda_free(&c->base, slot->rows);
+    memset(slot, 0, sizeof *slot);
+}
+
+static m40llm_status open_slot(struct m40_cuda *c, struct slot *slot, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_cuda_driver *d = c->driver;
+    void *host = NULL;
+
+    M40_TRY(m40_cuda_alloc_pinned(c, M40_CUDA_UPLOAD_BYTES, &host, err));
+    slot->host = host;
+    M40_TRY(m40_cuda_alloc(&c->base, M40_CUDA_UPLOAD_BYTES, &slot->rows, err));
+    M40_TRY(m40_cuda_check(c, d->StreamCreate(&slot->stream, CU_STREAM_NON_BLOCKING), "creating a stream", err));
+    M40_TRY(m40_cuda_check(c, d->EventCreate(&slot->fetched, CU_EVENT_DISABLE_TIMING), "creating an event", err));
+    M40_TRY(m40_cuda_check(c, d->EventCreate(&slot->done, CU_EVENT_DISABLE_TIMING), "creating an event", err));
+fail:
+    return status; /* m40_cuda_matrix_create_end() closes what there is */
+}
+
+void m40_cuda_matrix_create_end(struct m40_backend *be)
+{
+    struct m40_cuda *c = m40_cuda_of(be);
+
+    for (uint32_t i = 0; c->upload && i < M40_CUDA_UPLOAD_SLOTS; i++)
+        close_slot(c, &c->upload->slots[i]);
+    m40_free(c->upload);
+    c->upload = NULL;
+}
+
+/* Slots, and the format's kernel. */
+static m40llm_status prepare(struct m40_cuda *c, const struct m40_format *format, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    CUfunction *repack;
+    char name[32];
+
+    M40_TRY(m40_cuda_load_format(c, format, err));
+    if (!c->upload) {
+        c->upload = m40_calloc(1, sizeof *c->upload);
+        M40_FAIL_IF(!c->upload, M40LLM_NO_MEMORY, "table of repacking kernels");
+        for (uint32_t i = 0; i < M40_CUDA_UPLOAD_SLOTS; i++)
+            M40_TRY(open_slot(c, &c->upload->slots[i], err));
+    }
+    repack = &c->upload->repack[format->type->number];
+    if (!*repack) {
+        snprintf(name, sizeof name, "repack_%s", format->type->name);
+        M40_TRY(m40_cuda_kernel(c, "repack", name, repack, err));
+    }
+    return M40LLM_OK;
+fail:
+    if (c->upload && !c->upload->slots[M40_CUDA_UPLOAD_SLOTS - 1].done)
+        m40_cuda_matrix_create_end(&c->base);
+    return status;
+}
+
+/* ---- pieces ---- */
+
+static int n_copy_threads(void)
+{
+#ifdef _OPENMP
+    return omp_get_max_threads() < MAX_COPY_THREADS ? omp_get_max_threads() : MAX_COPY_THREADS;
+#else
+    return 1;
+#endif
+}
+
+/* Several threads, because one does not read as fast as the bus takes it, the less so where the mapping's pages are touched for the first time. */
+static void copy_to_host(uint8_t *to, const uint8_t *from, uint64_t n_bytes)
+{
+#pragma omp parallel for schedule(dynamic) num_threads(n_copy_threads())
+    for (uint64_t at = 0; at < n_bytes; at += COPY_BYTES)
+        memcpy(to + at, from + at, n_bytes - at < COPY_BYTES ? n_bytes - at : COPY_BYTES);
+}
+
+/* What the pieces of a matrix have in common. */
+struct layout {
+    CUfunction repack;
+    uint64_t row_bytes, row_tile_bytes; /* of a row in the file; of 32 rows' tiles */
+    uint32_t n_chunks;
+};
+
+/* n_rows rows, which one slot holds, to the tiles at `tiles`. */
+static m40llm_status send_piece(struct m40_cuda *c, const struct layout *l, const uint8_t *rows, uint32_t n_rows, m40_addr tiles, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_cuda_driver *d = c->driver;
+    struct slot *slot = &c->upload->slots[c->upload->next];
+    const uint64_t n_bytes = n_rows * l->row_bytes;
+    const uint32_t n_tiles = m40_cuda_div_up(n_rows, M40_TILE_ROWS);
+    const struct repack_args args = {m40_cuda_ptr(slot->rows), m40_cuda_ptr(tiles), n_rows, (uint32_t)l->row_bytes, l->n_chunks};
+
+    c->upload->next = (c->upload->next + 1) % M40_CUDA_UPLOAD_SLOTS;
+    M40_TRY(m40_cuda_wait_event(c, slot->fetched, err));
+    copy_to_host(slot->host, rows, n_bytes);
+    M40_TRY(m40_cuda_check(c, d->MemcpyHtoDAsync(slot->rows, slot->host, n_bytes, slot->stream), "copying weights to the device", err));
+    M40_TRY(m40_cuda_check(c, d->EventRecord(slot->fetched, slot->stream), "recording an event", err));
+    M40_TRY(m40_cuda_check(c, d->MemsetD8Async(tiles, 0, n_tiles * l->row_tile_bytes, slot->stream), "clearing tiles", err));
+    M40_TRY(m40_cuda_launch_on(c, slot->stream, l->repack, n_tiles * l->n_chunks, 1, 1, M40_TILE_ROWS, &args, err));
+fail:
+    return status;
+}
+
+/* Pieces of one part: whole row tiles, as even as they can be. */
+static m40llm_status send_part(struct m40_cuda *c, const struct layout *l, const struct m40_matrix_part *part, m40_addr tiles, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const uint32_t n_tiles = m40_cuda_div_up(part->n_rows, M40_TILE_ROWS), n_tiles_most = (uint32_t)(SLOT_TILE_BYTES / l->row_bytes);
+    const uint32_t n_pieces = m40_cuda_div_up(n_tiles, n_tiles_most), n_piece_rows = m40_cuda_div_up(n_tiles, n_pieces) * M40_TILE_ROWS;
+
+    for (uint64_t row = 0; row < part->n_rows; row += n_piece_rows) {
+        const uint64_t n_left = part->n_rows - row;
+
+        M40_TRY(send_piece(c, l, (const uint8_t *)part->rows + row * l->row_bytes, n_left < n_piece_rows ? (uint32_t)n_left : n_piece_rows,
+                           tiles + row / M40_TILE_ROWS * l->row_tile_bytes, err));
+    }
+fail:
+    return status;
+}
+
+/* What is issued from now on comes after the pieces sent. */
+static m40llm_status join(struct m40_cuda *c, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+
+    for (uint32_t i = 0; i < M40_CUDA_UPLOAD_SLOTS; i++) {
+        struct slot *slot = &c->upload->slots[i];
+
+        M40_TRY(m40_cuda_check(c, c->driver->EventRecord(slot->done, slot->stream), "recording an event", err));
+        M40_TRY(m40_cuda_check(c, c->driver->StreamWaitEvent(c->stream, slot->done, 0), "ordering the streams", err));
+    }
+fail:
+    return status;
+}
+
+/* ---- matrices ---- */
+
+static m40llm_status check_shape(const struct m40_matrix *m, uint64_t *out_row_bytes, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const struct m40_dtype_info *type = m->format->type;
+
+    M40_FAIL_IF(m->n_cols == 0 || m->n_rows > UINT32_MAX || m->n_cols > UINT32_MAX / 128 || m->n_cols % type->block_elems ||
+                    !m40_dtype_row_bytes(type, m->n_cols, out_row_bytes),
+                M40LLM_UNSUPPORTED, "a %s matrix of %llu x %llu", type->name, (unsigned long long)m->n_rows, (unsigned long long)m->n_cols);
+    M40_FAIL_IF(m->n_cols > (uint64_t)MATMUL_CHUNK * MATMUL_GROUP && m40_cuda_div_up(m->n_rows, M40_TILE_ROWS) > M40_CUDA_N_COUNTERS,
+                M40LLM_UNSUPPORTED, "a matrix of %llu rows: at most %u", (unsigned long long)m->n_rows,
+                (unsigned)M40_CUDA_N_COUNTERS * M40_TILE_ROWS);
+    M40_FAIL_IF(*out_row_bytes > SLOT_TILE_BYTES, M40LLM_UNSUPPORTED, "a %s matrix of %llu columns: a row may have %d KiB", type->name,
+                (unsigned long long)m->n_cols, SLOT_TILE_BYTES >> 10);
+fail:
+    return status;
+}
+
+m40llm_status m40_cuda_matrix_create_stacked(struct m40_backend *be, const struct m40_format *format, uint64_t n_cols,
+                                             const struct m40_matrix_part *parts, uint32_t n_parts, struct m40_matrix *out, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_cuda *c = m40_cuda_of(be);
+    struct m40_matrix matrix = {.format = format, .n_cols = n_cols};
+    struct layout layout = {.n_chunks = m40_cuda_div_up(n_cols, M40_TILE_COLS)};
+    m40_addr tiles;
+
+    memset(out, 0, sizeof *out);
+    for (uint32_t i = 0; i < n_parts; i++) {
+        M40_FAIL_IF(parts[i].n_rows == 0, M40LLM_UNSUPPORTED, "a %s matrix of 0 x %llu", format->type->name, (unsigned long long)n_cols);
+        M40_FAIL_IF(i + 1 < n_parts && parts[i].n_rows % M40_STACK_ROWS, M40LLM_INVALID_ARGUMENT,
+                    "a stack of matrices that do not fit on each other");
+        matrix.n_rows += parts[i].n_rows;
+    }
+    M40_TRY(check_shape(&matrix, &layout.row_bytes, err));
+    M40_FAIL_IF(!m40_format_tiled_bytes(format, matrix.n_rows, n_cols, &matrix.size_bytes), M40LLM_UNSUPPORTED, "a matrix of %llu x %llu",
+                (unsigned long long)matrix.n_rows, (unsigned long long)n_cols);
+    M40_TRY(prepare(c, format, err));
+    M40_TRY(m40_cuda_alloc(be, matrix.size_bytes, &matrix.data, err));
+    tiles = matrix.data;
+    layout.repack = c->upload->repack[format->type->number];
+    layout.row_tile_bytes = (uint64_t)layout.n_chunks * format->tile_bytes;
+    for (uint32_t i = 0; i < n_parts; i++) {
+        M40_TRY(send_part(c, &layout, &parts[i], tiles, err));
+        tiles += m40_cuda_div_up(parts[i].n_rows, M40_TILE_ROWS) * layout.row_tile_bytes;
+    }
+    M40_TRY(join(c, err));
+    *out = matrix;
+    return M40LLM_OK;
+fail:
+    if (matrix.data)
+        m40_cuda_matrix_create_end(be); /* waits for what was sent */
+    m40_cuda_free(be, matrix.data);
+    return status;
+}
+
+m40llm_status m40_cuda_matrix_create(struct m40_backend *be, const struct m40_format *format, uint64_t n_rows, uint64_t n_cols, const void *rows,
+                                     struct m40_matrix *out, m40llm_error *err)
+{
+    return m40_cuda_matrix_create_stacked(be, format, n_cols, &(struct m40_matrix_part){rows, n_rows}, 1, out, err);
+}
+
+void m40_cuda_matrix_destroy(struct m40_backend *be, struct m40_matrix *matrix)
+{
+    m40_cuda_free(be, matrix->data);
+    memset(matrix, 0, sizeof *matrix);
+}
