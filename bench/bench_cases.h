@@ -41,6 +41,11 @@ m40llm_status bench_silu(struct bench_device *d, struct bench_sizes tokens, cons
 /* On the host, from logits that are there already: greedy, and top-k 40, top-p 0.95 at temperature 0.8. */
 m40llm_status bench_sampling(struct bench_device *d, uint32_t n_vocab, const struct bench_sink *sink, m40llm_error *err);
 
+/* Pinned memory to the card and back (bench_load.c). */
+m40llm_status bench_copy(struct bench_device *d, const struct bench_sink *sink, m40llm_error *err);
+/* A matrix of 65536 x 4096 from host memory to tiles on the card, allocation included; the time is the host's, the bytes are the file's. */
+m40llm_status bench_load(struct bench_device *d, const struct m40_format *format, const struct bench_sink *sink, m40llm_error *err);
+
 uint32_t bench_max(struct bench_sizes sizes);
 
 #endif

@@ -11,7 +11,7 @@ enum { MAX_VALUES = 32, MAX_CURVE = 256, CURVE_MAX_TOKENS = 2048 };
 static const char usage[] =
     "usage: bench-kernels [options]\n"
     "  --device cuda:N     the card; default: the best one. $M40LLM_CUDA_LIB names the driver to open\n"
-    "  --ops LIST          of matmul,attention,prefill,norm,rope,silu,sampling; default: all\n"
+    "  --ops LIST          of matmul,attention,prefill,norm,rope,silu,sampling,copy,load; default: all\n"
     "  --types LIST        weight types, e.g. q4_k,f16; default: all\n"
     "  --shapes LIST       ROWSxCOLS of the weights; default: those of an 8B model\n"
     "  --tokens LIST       at once; default 1,2,4,8,16,64,512,2048\n"
@@ -230,6 +230,10 @@ static m40llm_status run(struct bench_device *d, const struct options *o, const 
         M40_TRY(bench_silu(d, sizes_of(&o->tokens), sink, err));
     if (has_op(o, "sampling"))
         M40_TRY(bench_sampling(d, o->is_quick ? 1000 : BENCH_VOCAB, sink, err));
+    if (has_op(o, "copy"))
+        M40_TRY(bench_copy(d, sink, err));
+    for (size_t i = 0; i < o->n_types && has_op(o, "load"); i++)
+        M40_TRY(bench_load(d, o->types[i], sink, err));
 fail:
     return status;
 }
