@@ -37,6 +37,7 @@ struct m40_workload {
 struct m40_matrix_part {
     const void *rows;
     uint64_t n_rows;
+    bool is_file; /* the rows are in a file that is mapped read-only: their pages may be let go when they have been read (m40_release_file_pages) */
 };
 
 enum { M40_KV_PAGE = 32 };       /* tokens in a page of the KV cache */

@@ -52,10 +52,8 @@ m40llm_status m40_gguf_parse(struct m40_gguf **out, const void *data, uint64_t n
 m40llm_status m40_gguf_open(struct m40_gguf **out, const char *path, m40llm_error *err);
 void m40_gguf_close(struct m40_gguf **gguf);
 
-/* Hints to the system about a tensor of a mapped file; they change nothing that can be read. read_ahead: it will soon be needed. release: not again soon; its pages leave this process's memory
- * (the system's cache keeps them while it has room). */
+/* Tells the system that a tensor of a mapped file will soon be needed. */
 void m40_gguf_read_ahead(const struct m40_gguf *gguf, const struct m40_gguf_tensor *tensor);
-void m40_gguf_release(const struct m40_gguf *gguf, const struct m40_gguf_tensor *tensor);
 
 /* NULL: not there. Constant time. */
 const struct m40_gguf_kv *m40_gguf_find_kv(const struct m40_gguf *gguf, const char *key);

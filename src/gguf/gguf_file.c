@@ -85,28 +85,16 @@ fail:
     return status;
 }
 
-/* The pages that hold a tensor; is_inner: those that hold nothing else. Not of a file that was parsed from memory: that is the caller's. */
-static void advise(const struct m40_gguf *g, const struct m40_gguf_tensor *t, bool is_inner, int advice)
+void m40_gguf_read_ahead(const struct m40_gguf *g, const struct m40_gguf_tensor *t)
 {
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)t->data, end = begin + t->size_bytes;
-    const uintptr_t first = (is_inner ? begin + page - 1 : begin) / page * page, last = (is_inner ? end : end + page - 1) / page * page;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)t->data / page * page;
 
     for (uint32_t i = 0; g->maps && i < g->n_parts; i++) {
         const uintptr_t map = (uintptr_t)g->maps[i].data;
 
-        if (begin >= map && begin < map + g->maps[i].n_bytes && first < last)
-            madvise((uint8_t *)g->maps[i].data + (first - map), last - first, advice); /* a hint: whether it is taken changes nothing */
+        if (begin >= map && begin < map + g->maps[i].n_bytes)
+            madvise((uint8_t *)g->maps[i].data + (begin - map), (uintptr_t)t->data + t->size_bytes - begin, MADV_WILLNEED); /* a hint: it may fail */
     }
-}
-
-void m40_gguf_read_ahead(const struct m40_gguf *gguf, const struct m40_gguf_tensor *tensor)
-{
-    advise(gguf, tensor, false, MADV_WILLNEED);
-}
-
-void m40_gguf_release(const struct m40_gguf *gguf, const struct m40_gguf_tensor *tensor)
-{
-    advise(gguf, tensor, true, MADV_DONTNEED);
 }
 
 /* ---- split files ---- */

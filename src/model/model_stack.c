@@ -40,14 +40,15 @@ static bool can_stack(const struct stack *s, const struct m40_weight *weights, s
     return n_biases == 0 || n_biases == s->n_parts;
 }
 
-static m40llm_status upload_stack(struct m40_backend *be, const struct stack *s, const struct m40_weight *const *weights,
+static m40llm_status upload_stack(const struct m40_model *model, const struct stack *s, const struct m40_weight *const *weights,
                                   struct m40_layer_weights *layer, m40llm_error *err)
 {
     struct m40_matrix_part parts[MAX_PARTS];
     const struct m40_gguf_tensor *first = weights[0]->tensor;
+    struct m40_backend *be = model->backend;
 
     for (uint32_t i = 0; i < s->n_parts; i++)
-        parts[i] = (struct m40_matrix_part){weights[i]->tensor->data, weights[i]->tensor->dims[1]};
+        parts[i] = (struct m40_matrix_part){weights[i]->tensor->data, weights[i]->tensor->dims[1], model->gguf->maps != NULL};
     return be->ops.matrix_create_stacked(be, m40_format(first->type->number), first->dims[0], parts, s->n_parts,
                                          (struct m40_matrix *)(void *)((char *)layer + s->stacked), err);
 }
@@ -63,7 +64,7 @@ m40llm_status m40_model_upload_stacks(struct m40_model *model, struct m40_layer_
 
         if (!be->ops.matrix_create_stacked || !can_stack(&stacks[i], weights, n, parts))
             continue;
-        status = upload_stack(be, &stacks[i], parts, layer, err);
+        status = upload_stack(model, &stacks[i], parts, layer, err);
         if (status == M40LLM_UNSUPPORTED) { /* more rows than one may have */
             m40_log(&be->logger, M40LLM_LOG_DEBUG, "matrices of a layer stay apart: %s", err ? err->text : m40llm_status_text(status));
             continue;

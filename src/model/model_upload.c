@@ -56,11 +56,21 @@ fail:
     return status;
 }
 
+static m40llm_status upload_matrix(const struct upload *u, const struct m40_gguf_tensor *t, struct m40_matrix *out, m40llm_error *err)
+{
+    struct m40_backend *be = u->model->backend;
+    const struct m40_format *format = m40_format(t->type->number);
+    const struct m40_matrix_part rows = {t->data, t->dims[1], u->model->gguf->maps != NULL};
+
+    if (be->ops.matrix_create_stacked) /* a card has its own copy: the file's pages need not stay */
+        return be->ops.matrix_create_stacked(be, format, t->dims[0], &rows, 1, out, err);
+    return be->ops.matrix_create(be, format, t->dims[1], t->dims[0], t->data, out, err);
+}
+
 static m40llm_status upload_one(struct upload *u, const struct m40_weight *w, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     struct m40_model *model = u->model;
-    struct m40_backend *be = model->backend;
     const struct m40_gguf_tensor *t = w->tensor;
     char *base = w->layer < 0 ? (char *)model : (char *)&model->layers[w->layer];
     void *field = base + w->slot->offset_bytes;
@@ -68,24 +78,18 @@ static m40llm_status upload_one(struct upload *u, const struct m40_weight *w, m4
     if (w->slot->kind == M40_SLOT_VECTOR)
         M40_TRY(upload_vector(u, t, field, err));
     else if (!u->is_done[w - u->list->items])
-        M40_TRY(be->ops.matrix_create(be, m40_format(t->type->number), t->dims[1], t->dims[0], t->data, field, err));
+        M40_TRY(upload_matrix(u, t, field, err));
     u->done_bytes += t->size_bytes;
     M40_FAIL_IF(u->progress && u->progress(u->user, u->done_bytes, u->list->file_bytes), M40LLM_CANCELLED, "loading was cancelled");
 fail:
     return status;
 }
 
-/* A card has its own copy: what was uploaded need not stay in the process's memory, what comes next is fetched from disk meanwhile. */
-static void move_window(struct upload *u, size_t first, size_t n)
+/* What comes next is fetched from disk while the card works; the CPU reads the file as it computes. */
+static void read_ahead(struct upload *u)
 {
-    const struct m40_gguf *gguf = u->model->gguf;
-
-    if (!u->model->backend->is_cuda)
-        return;
-    for (size_t i = first; i < first + n; i++)
-        m40_gguf_release(gguf, u->list->items[i].tensor);
-    for (; u->n_asked < u->list->n && u->asked_bytes < u->done_bytes + read_ahead_bytes; u->n_asked++) {
-        m40_gguf_read_ahead(gguf, u->list->items[u->n_asked].tensor);
+    for (; u->model->backend->is_cuda && u->n_asked < u->list->n && u->asked_bytes < u->done_bytes + read_ahead_bytes; u->n_asked++) {
+        m40_gguf_read_ahead(u->model->gguf, u->list->items[u->n_asked].tensor);
         u->asked_bytes += u->list->items[u->n_asked].tensor->size_bytes;
     }
 }
@@ -97,14 +101,13 @@ static m40llm_status upload_group(struct upload *u, size_t first, size_t n, m40l
     const struct m40_weight *weights = &u->list->items[first];
     struct m40_layer_weights *layer = weights->layer < 0 ? NULL : &u->model->layers[weights->layer];
 
-    move_window(u, first, 0);
+    read_ahead(u);
     if (layer)
         M40_TRY(m40_model_upload_stacks(u->model, layer, weights, n, u->is_done + first, err));
     for (size_t i = 0; i < n; i++)
         M40_TRY(upload_one(u, &weights[i], err));
     if (layer)
         M40_TRY(m40_model_stack_biases(u->model, layer, err));
-    move_window(u, first, n);
 fail:
     return status;
 }

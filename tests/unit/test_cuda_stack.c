@@ -40,7 +40,7 @@ static void make_parts(struct m40_backend *be, struct m40_matrix_part *rows_of, 
     for (uint32_t i = 0; i < N_PARTS; i++) {
         for (uint32_t j = 0; j < part_rows[i] * N_COLS; j++)
             rows[i][j] = m40_f32_to_f16(test_random_float(&random));
-        rows_of[i] = (struct m40_matrix_part){rows[i], part_rows[i]};
+        rows_of[i] = (struct m40_matrix_part){rows[i], part_rows[i], false};
         OK(be->ops.matrix_create(be, m40_format(M40_DTYPE_F16), part_rows[i], N_COLS, rows[i], &parts[i], &err));
     }
 }

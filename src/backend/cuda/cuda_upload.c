@@ -126,12 +126,14 @@ struct layout {
     uint32_t n_chunks;
 };
 
-/* n_rows rows, which one slot holds, to the tiles at `tiles`. */
-static m40llm_status send_piece(struct m40_cuda *c, const struct layout *l, const uint8_t *rows, uint32_t n_rows, m40_addr tiles, m40llm_error *err)
+/* A part's n_rows rows from first_row on, which one slot holds, to the tiles at `tiles`. */
+static m40llm_status send_piece(struct m40_cuda *c, const struct layout *l, const struct m40_matrix_part *part, uint64_t first_row, uint32_t n_rows,
+                                m40_addr tiles, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     struct m40_cuda_driver *d = c->driver;
     struct slot *slot = &c->upload->slots[c->upload->next];
+    const uint8_t *rows = (const uint8_t *)part->rows + first_row * l->row_bytes;
     const uint64_t n_bytes = n_rows * l->row_bytes;
     const uint32_t n_tiles = m40_cuda_div_up(n_rows, M40_TILE_ROWS);
     const struct repack_args args = {m40_cuda_ptr(slot->rows), m40_cuda_ptr(tiles), n_rows, (uint32_t)l->row_bytes, l->n_chunks};
@@ -139,6 +141,8 @@ static m40llm_status send_piece(struct m40_cuda *c, const struct layout *l, cons
     c->upload->next = (c->upload->next + 1) % M40_CUDA_UPLOAD_SLOTS;
     M40_TRY(m40_cuda_wait_event(c, slot->fetched, err));
     copy_to_host(slot->host, rows, n_bytes);
+    if (part->is_file)
+        m40_release_file_pages(rows, n_bytes);
     M40_TRY(m40_cuda_check(c, d->MemcpyHtoDAsync(slot->rows, slot->host, n_bytes, slot->stream), "copying weights to the device", err));
     M40_TRY(m40_cuda_check(c, d->EventRecord(slot->fetched, slot->stream), "recording an event", err));
     M40_TRY(m40_cuda_check(c, d->MemsetD8Async(tiles, 0, n_tiles * l->row_tile_bytes, slot->stream), "clearing tiles", err));
@@ -157,8 +161,8 @@ static m40llm_status send_part(struct m40_cuda *c, const struct layout *l, const
     for (uint64_t row = 0; row < part->n_rows; row += n_piece_rows) {
         const uint64_t n_left = part->n_rows - row;
 
-        M40_TRY(send_piece(c, l, (const uint8_t *)part->rows + row * l->row_bytes, n_left < n_piece_rows ? (uint32_t)n_left : n_piece_rows,
-                           tiles + row / M40_TILE_ROWS * l->row_tile_bytes, err));
+        M40_TRY(send_piece(c, l, part, row, n_left < n_piece_rows ? (uint32_t)n_left : n_piece_rows, tiles + row / M40_TILE_ROWS * l->row_tile_bytes,
+                           err));
     }
 fail:
     return status;
@@ -239,7 +243,7 @@ fail:
 m40llm_status m40_cuda_matrix_create(struct m40_backend *be, const struct m40_format *format, uint64_t n_rows, uint64_t n_cols, const void *rows,
                                      struct m40_matrix *out, m40llm_error *err)
 {
-    return m40_cuda_matrix_create_stacked(be, format, n_cols, &(struct m40_matrix_part){rows, n_rows}, 1, out, err);
+    return m40_cuda_matrix_create_stacked(be, format, n_cols, &(struct m40_matrix_part){rows, n_rows, false}, 1, out, err);
 }
 
 void m40_cuda_matrix_destroy(struct m40_backend *be, struct m40_matrix *matrix)
