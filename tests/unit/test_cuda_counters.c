@@ -8,7 +8,7 @@
 #include "model/model.h"
 #include "model/synth.h"
 
-enum { N_SEQUENCES = 3, N_PROMPT = 21, N_MAX_TOKENS = 90, WARM_UP = 12 };
+enum { N_SEQUENCES = 2, N_PROMPT = 21, N_MAX_TOKENS = 60 /* over the end of a piece of attention */, WARM_UP = 8 };
 
 static m40llm_error err;
 
@@ -147,7 +147,7 @@ static void check_steps(const struct request *r, bool with_graphs)
         assert_int_equal(q->n_allocs - p->n_allocs, 0);
         assert_int_equal(q->n_syncs - p->n_syncs, 1);
         assert_true(q->n_graph_launches - p->n_graph_launches <= with_graphs);
-        assert_true((q->n_launches - p->n_launches == 0) == with_graphs || (q->n_launches - p->n_launches > 0));
+        assert_true(q->n_launches > p->n_launches || q->n_graph_launches > p->n_graph_launches);
     }
     if (with_graphs)
         assert_true(r->backend_at[N_MAX_TOKENS - 1].n_graph_launches - r->backend_at[WARM_UP].n_graph_launches > N_MAX_TOKENS / 2);
@@ -211,7 +211,8 @@ static void test_a_step_of_decoding_allocates_nothing_and_waits_once(void **stat
         count_calls(m40_cuda_of(be)->driver);
         m40_mem_set_failure_hook(count_malloc, NULL);
         run_requests(be, model, greedy, !no_graphs);
-        run_requests(be, model, on_host, !no_graphs);
+        if (!no_graphs)
+            run_requests(be, model, on_host, true);
         m40_mem_set_failure_hook(NULL, NULL);
         m40_model_close(&model);
         m40_backend_close(&be);

@@ -17,7 +17,7 @@ static void close_backend(struct m40_backend *be)
         driver->CtxSetCurrent(c->context);
         m40_cuda_matrix_create_end(be);
         if (c->stream)
-            m40_cuda_wait_stream(c, c->stream, NULL);
+            m40_cuda_wait(c, NULL);
         m40_cuda_forget_steps(c);
         m40_cuda_memory_close(c);
         m40_cuda_unload(c);

@@ -1,7 +1,7 @@
 /* What the files of the CUDA backend share: its object, memory, modules and launches.
  *
  * One thread at a time, but any thread: every function that calls the driver makes the context current first. Everything runs in order on one stream. Operations neither allocate
- * nor wait for the device. */
+ * nor wait for the device. There is no second stream: see cuda_upload.c. */
 #ifndef M40_CUDA_INTERNAL_H
 #define M40_CUDA_INTERNAL_H
 
@@ -130,10 +130,6 @@ m40llm_status m40_cuda_kernel(struct m40_cuda *c, const char *image, const char 
 m40llm_status m40_cuda_launch(struct m40_cuda *c, CUfunction function, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t threads, const void *args,
                               m40llm_error *err);
 
-/* The same on a stream of its own; the caller orders the streams. */
-m40llm_status m40_cuda_launch_on(struct m40_cuda *c, CUstream stream, CUfunction function, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t threads,
-                                 const void *args, m40llm_error *err);
-
 /* As m40_cuda_status; because an error of the device shows up at a later call, the text also names the kernel that was issued last. */
 m40llm_status m40_cuda_check(struct m40_cuda *c, CUresult result, const char *call, m40llm_error *err);
 
@@ -159,8 +155,8 @@ m40llm_status m40_cuda_reserve(struct m40_backend *be, const struct m40_workload
 m40llm_status m40_cuda_alloc_pinned(struct m40_cuda *c, uint64_t n_bytes, void **out, m40llm_error *err);
 void m40_cuda_free_pinned(struct m40_cuda *c, void *ptr);
 
-/* Wait for a stream, or for an event; the only two places that do. */
-m40llm_status m40_cuda_wait_stream(struct m40_cuda *c, CUstream stream, m40llm_error *err);
+/* Wait for all that was issued, or for an event; the only two places that do. */
+m40llm_status m40_cuda_wait(struct m40_cuda *c, m40llm_error *err);
 m40llm_status m40_cuda_wait_event(struct m40_cuda *c, CUevent event, m40llm_error *err);
 
 /* For data that is made rather than copied: n_bytes <= M40_CUDA_STAGE_BYTES of pinned memory, aligned to 256, the caller's until stage_send(), which issues the copy of its first

@@ -106,25 +106,23 @@ void m40_cuda_free(struct m40_backend *be, m40_addr addr)
 
     if (!addr || m40_cuda_enter(c, NULL) != M40LLM_OK)
         return;
-    m40_cuda_wait_stream(c, c->stream, NULL);
+    m40_cuda_wait(c, NULL);
     m40_cuda_forget_steps(c);
     c->counters.n_allocs++;
     c->driver->MemFree(addr);
 }
 
 /* Nothing is under way any more: the ring of stages starts over, so that a step's writes, which end with a wait, never wait for room in it. */
-m40llm_status m40_cuda_wait_stream(struct m40_cuda *c, CUstream stream, m40llm_error *err)
+m40llm_status m40_cuda_wait(struct m40_cuda *c, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
 
     c->counters.n_syncs++;
-    M40_TRY(m40_cuda_check(c, c->driver->StreamSynchronize(stream), "waiting for the device", err));
-    if (stream == c->stream) {
-        c->steps.waited = c->steps.clock;
-        memset(c->staging.is_sending, 0, sizeof c->staging.is_sending);
-        c->staging.current = 0;
-        c->staging.n_used = 0;
-    }
+    M40_TRY(m40_cuda_check(c, c->driver->StreamSynchronize(c->stream), "waiting for the device", err));
+    c->steps.waited = c->steps.clock;
+    memset(c->staging.is_sending, 0, sizeof c->staging.is_sending);
+    c->staging.current = 0;
+    c->staging.n_used = 0;
 fail:
     return status;
 }
@@ -214,7 +212,7 @@ m40llm_status m40_cuda_sync(struct m40_backend *be, m40llm_error *err)
     struct m40_cuda *c = m40_cuda_of(be);
 
     M40_TRY(m40_cuda_enter(c, err));
-    M40_TRY(m40_cuda_wait_stream(c, c->stream, err));
+    M40_TRY(m40_cuda_wait(c, err));
 fail:
     return status;
 }
@@ -229,7 +227,7 @@ m40llm_status m40_cuda_read(struct m40_backend *be, void *dst, m40_addr src, uin
         uint64_t n = n_bytes - done < c->read_bytes ? n_bytes - done : c->read_bytes;
 
         M40_TRY(m40_cuda_check(c, c->driver->MemcpyDtoHAsync(c->read_buffer, src + done, n, c->stream), "copying from the device", err));
-        M40_TRY(m40_cuda_wait_stream(c, c->stream, err));
+        M40_TRY(m40_cuda_wait(c, err));
         memcpy((uint8_t *)dst + done, c->read_buffer, n);
         done += n;
     }

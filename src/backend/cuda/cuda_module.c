@@ -128,12 +128,6 @@ fail:
 m40llm_status m40_cuda_launch(struct m40_cuda *c, CUfunction function, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t threads, const void *args,
                               m40llm_error *err)
 {
-    return m40_cuda_launch_on(c, c->stream, function, gx, gy, gz, threads, args, err);
-}
-
-m40llm_status m40_cuda_launch_on(struct m40_cuda *c, CUstream stream, CUfunction function, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t threads,
-                                 const void *args, m40llm_error *err)
-{
     m40llm_status status = M40LLM_OK;
     void *params[1] = {(void *)(uintptr_t)args}; /* the driver's array is of void *, but it only reads */
 
@@ -142,7 +136,7 @@ m40llm_status m40_cuda_launch_on(struct m40_cuda *c, CUstream stream, CUfunction
     M40_FAIL_IF(gx > INT32_MAX || gy > MAX_GRID_YZ || gz > MAX_GRID_YZ, M40LLM_UNSUPPORTED, "%s over %u x %u x %u blocks", function_name(c, function),
                 gx, gy, gz);
     M40_TRY(m40_cuda_enter(c, err));
-    M40_CUDA_TRY(c->driver, c->driver->LaunchKernel(function, gx, gy, gz, threads, 1, 1, 0, stream, params, NULL),
+    M40_CUDA_TRY(c->driver, c->driver->LaunchKernel(function, gx, gy, gz, threads, 1, 1, 0, c->stream, params, NULL),
                  "%s: launching %s (last kernel: %s)", c->info.spec, function_name(c, function), function_name(c, c->last_launched));
     c->last_launched = function;
     c->counters.n_launches++;

@@ -1,5 +1,8 @@
-/* Weights stream from where the file is mapped to the card: cores copy a piece of the rows to pinned memory, the card fetches it as it is and repacks it to tiles. There are two slots, each
- * with a stream of its own: while the card works on one, the cores fill the other. So the host needs two slots of memory however large the model is, and no core looks at a weight. */
+/* Weights stream from where the file is mapped to the card: cores copy a piece of the rows to pinned memory, the card fetches it as it is and packs it to tiles. There are two slots of pinned
+ * memory: while the card fetches one and packs it, the cores fill the other. So the host needs two slots of memory however large the model is, and no core looks at a weight.
+ *
+ * All of it goes through the backend's one stream. Another stream for every slot would let packing overlap fetching, but a context that has ever had a second stream launches the nodes of a graph more
+ * slowly from then on, even when the stream is gone: on an H200 decoding lost 4 % (8B Q4_K) to 10 % (tiny). */
 #include "backend/cuda/cuda_upload.h"
 
 #include "backend/cuda/cuda_launch_matmul.h"
@@ -16,61 +19,49 @@ enum { SLOT_TILE_BYTES = M40_CUDA_UPLOAD_BYTES / M40_TILE_ROWS /* of a slot, a r
 enum { MAX_COPY_THREADS = 16, COPY_BYTES = 256 << 10 /* that a thread takes at once */ };
 
 struct slot {
-    uint8_t *host; /* pinned */
-    m40_addr rows; /* the same on the card */
-    CUstream stream;
-    CUevent fetched; /* `host` may be filled again */
-    CUevent done;    /* and the tiles are there */
+    uint8_t *host;   /* pinned */
+    CUevent fetched; /* it may be filled again */
 };
 
 struct m40_cuda_upload {
     struct slot slots[M40_CUDA_UPLOAD_SLOTS];
     uint32_t next;
+    m40_addr rows;                      /* what was fetched last */
     CUfunction repack[M40_DTYPE_LIMIT]; /* by type number; NULL: not looked up */
 };
 
 /* ---- slots ---- */
 
-static void close_slot(struct m40_cuda *c, struct slot *slot)
-{
-    struct m40_cuda_driver *d = c->driver;
-
-    if (slot->stream) {
-        m40_cuda_wait_stream(c, slot->stream, NULL);
-        d->StreamDestroy(slot->stream);
-    }
-    if (slot->fetched)
-        d->EventDestroy(slot->fetched);
-    if (slot->done)
-        d->EventDestroy(slot->done);
-    m40_cuda_free_pinned(c, slot->host);
-    m40_cuda_free(&c->base, slot->rows);
-    memset(slot, 0, sizeof *slot);
-}
-
-static m40llm_status open_slot(struct m40_cuda *c, struct slot *slot, m40llm_error *err)
+static m40llm_status open_slots(struct m40_cuda *c, struct m40_cuda_upload *u, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
-    struct m40_cuda_driver *d = c->driver;
-    void *host = NULL;
 
-    M40_TRY(m40_cuda_alloc_pinned(c, M40_CUDA_UPLOAD_BYTES, &host, err));
-    slot->host = host;
-    M40_TRY(m40_cuda_alloc(&c->base, M40_CUDA_UPLOAD_BYTES, &slot->rows, err));
-    M40_TRY(m40_cuda_check(c, d->StreamCreate(&slot->stream, CU_STREAM_NON_BLOCKING), "creating a stream", err));
-    M40_TRY(m40_cuda_check(c, d->EventCreate(&slot->fetched, CU_EVENT_DISABLE_TIMING), "creating an event", err));
-    M40_TRY(m40_cuda_check(c, d->EventCreate(&slot->done, CU_EVENT_DISABLE_TIMING), "creating an event", err));
+    for (uint32_t i = 0; i < M40_CUDA_UPLOAD_SLOTS; i++) {
+        void *host = NULL;
+
+        M40_TRY(m40_cuda_alloc_pinned(c, M40_CUDA_UPLOAD_BYTES, &host, err));
+        u->slots[i].host = host;
+        M40_TRY(m40_cuda_check(c, c->driver->EventCreate(&u->slots[i].fetched, CU_EVENT_DISABLE_TIMING), "creating an event", err));
+    }
+    M40_TRY(m40_cuda_alloc(&c->base, M40_CUDA_UPLOAD_BYTES, &u->rows, err));
 fail:
-    return status; /* m40_cuda_matrix_create_end() closes what there is */
+    return status;
 }
 
 void m40_cuda_matrix_create_end(struct m40_backend *be)
 {
     struct m40_cuda *c = m40_cuda_of(be);
+    struct m40_cuda_upload *u = c->upload;
 
-    for (uint32_t i = 0; c->upload && i < M40_CUDA_UPLOAD_SLOTS; i++)
-        close_slot(c, &c->upload->slots[i]);
-    m40_free(c->upload);
+    if (!u)
+        return;
+    m40_cuda_free(be, u->rows); /* waits for what was sent */
+    for (uint32_t i = 0; i < M40_CUDA_UPLOAD_SLOTS; i++) {
+        m40_cuda_free_pinned(c, u->slots[i].host);
+        if (u->slots[i].fetched)
+            c->driver->EventDestroy(u->slots[i].fetched);
+    }
+    m40_free(u);
     c->upload = NULL;
 }
 
@@ -85,8 +76,7 @@ static m40llm_status prepare(struct m40_cuda *c, const struct m40_format *format
     if (!c->upload) {
         c->upload = m40_calloc(1, sizeof *c->upload);
         M40_FAIL_IF(!c->upload, M40LLM_NO_MEMORY, "table of repacking kernels");
-        for (uint32_t i = 0; i < M40_CUDA_UPLOAD_SLOTS; i++)
-            M40_TRY(open_slot(c, &c->upload->slots[i], err));
+        M40_TRY(open_slots(c, c->upload, err));
     }
     repack = &c->upload->repack[format->type->number];
     if (!*repack) {
@@ -95,7 +85,7 @@ static m40llm_status prepare(struct m40_cuda *c, const struct m40_format *format
     }
     return M40LLM_OK;
 fail:
-    if (c->upload && !c->upload->slots[M40_CUDA_UPLOAD_SLOTS - 1].done)
+    if (c->upload && !c->upload->rows)
         m40_cuda_matrix_create_end(&c->base);
     return status;
 }
@@ -136,17 +126,17 @@ static m40llm_status send_piece(struct m40_cuda *c, const struct layout *l, cons
     const uint8_t *rows = (const uint8_t *)part->rows + first_row * l->row_bytes;
     const uint64_t n_bytes = n_rows * l->row_bytes;
     const uint32_t n_tiles = m40_cuda_div_up(n_rows, M40_TILE_ROWS);
-    const struct repack_args args = {m40_cuda_ptr(slot->rows), m40_cuda_ptr(tiles), n_rows, (uint32_t)l->row_bytes, l->n_chunks};
+    const struct repack_args args = {m40_cuda_ptr(c->upload->rows), m40_cuda_ptr(tiles), n_rows, (uint32_t)l->row_bytes, l->n_chunks};
 
     c->upload->next = (c->upload->next + 1) % M40_CUDA_UPLOAD_SLOTS;
     M40_TRY(m40_cuda_wait_event(c, slot->fetched, err));
     copy_to_host(slot->host, rows, n_bytes);
     if (part->is_file)
         m40_release_file_pages(rows, n_bytes);
-    M40_TRY(m40_cuda_check(c, d->MemcpyHtoDAsync(slot->rows, slot->host, n_bytes, slot->stream), "copying weights to the device", err));
-    M40_TRY(m40_cuda_check(c, d->EventRecord(slot->fetched, slot->stream), "recording an event", err));
-    M40_TRY(m40_cuda_check(c, d->MemsetD8Async(tiles, 0, n_tiles * l->row_tile_bytes, slot->stream), "clearing tiles", err));
-    M40_TRY(m40_cuda_launch_on(c, slot->stream, l->repack, n_tiles * l->n_chunks, 1, 1, M40_TILE_ROWS, &args, err));
+    M40_TRY(m40_cuda_check(c, d->MemcpyHtoDAsync(c->upload->rows, slot->host, n_bytes, c->stream), "copying weights to the device", err));
+    M40_TRY(m40_cuda_check(c, d->EventRecord(slot->fetched, c->stream), "recording an event", err));
+    M40_TRY(m40_cuda_check(c, d->MemsetD8Async(tiles, 0, n_tiles * l->row_tile_bytes, c->stream), "clearing tiles", err));
+    M40_TRY(m40_cuda_launch(c, l->repack, n_tiles * l->n_chunks, 1, 1, M40_TILE_ROWS, &args, err));
 fail:
     return status;
 }
@@ -163,21 +153,6 @@ static m40llm_status send_part(struct m40_cuda *c, const struct layout *l, const
 
         M40_TRY(send_piece(c, l, part, row, n_left < n_piece_rows ? (uint32_t)n_left : n_piece_rows, tiles + row / M40_TILE_ROWS * l->row_tile_bytes,
                            err));
-    }
-fail:
-    return status;
-}
-
-/* What is issued from now on comes after the pieces sent. */
-static m40llm_status join(struct m40_cuda *c, m40llm_error *err)
-{
-    m40llm_status status = M40LLM_OK;
-
-    for (uint32_t i = 0; i < M40_CUDA_UPLOAD_SLOTS; i++) {
-        struct slot *slot = &c->upload->slots[i];
-
-        M40_TRY(m40_cuda_check(c, c->driver->EventRecord(slot->done, slot->stream), "recording an event", err));
-        M40_TRY(m40_cuda_check(c, c->driver->StreamWaitEvent(c->stream, slot->done, 0), "ordering the streams", err));
     }
 fail:
     return status;
@@ -230,12 +205,9 @@ m40llm_status m40_cuda_matrix_create_stacked(struct m40_backend *be, const struc
         M40_TRY(send_part(c, &layout, &parts[i], tiles, err));
         tiles += m40_cuda_div_up(parts[i].n_rows, M40_TILE_ROWS) * layout.row_tile_bytes;
     }
-    M40_TRY(join(c, err));
     *out = matrix;
     return M40LLM_OK;
 fail:
-    if (matrix.data)
-        m40_cuda_matrix_create_end(be); /* waits for what was sent */
     m40_cuda_free(be, matrix.data);
     return status;
 }

@@ -5,7 +5,7 @@
 #include "backend/cuda/cuda_internal.h"
 
 enum { M40_CUDA_UPLOAD_SLOTS = 2 };
-enum { M40_CUDA_UPLOAD_BYTES = 16 << 20 }; /* of a slot, on the host and on the card */
+enum { M40_CUDA_UPLOAD_BYTES = 16 << 20 }; /* of a slot */
 
 /* As m40_backend_ops has them. The first matrix of a format loads its modules. */
 m40llm_status m40_cuda_matrix_create(struct m40_backend *be, const struct m40_format *format, uint64_t n_rows, uint64_t n_cols, const void *rows,
