@@ -92,8 +92,9 @@ struct m40_cuda {
     uint32_t n_loaded;
     CUfunction last_launched;
     struct m40_cuda_op_kernels kernels;
-    struct m40_cuda_matmul *matmul; /* cuda_launch_matmul.c's own: one block from m40_calloc or NULL; freed with m40_free at close */
-    struct m40_cuda_upload *upload; /* cuda_upload.c's own; NULL: no matrix is being made */
+    struct m40_cuda_matmul *matmul;     /* cuda_launch_matmul.c's own: one block from m40_calloc or NULL; freed with m40_free at close */
+    struct m40_cuda_upload *upload;     /* cuda_upload.c's own; NULL: no matrices are being made */
+    CUfunction repack[M40_DTYPE_LIMIT]; /* by type number; NULL: not looked up */
 
     struct m40_workload workload;
     struct m40_cuda_scratch scratch;

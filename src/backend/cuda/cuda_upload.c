@@ -26,8 +26,7 @@ struct slot {
 struct m40_cuda_upload {
     struct slot slots[M40_CUDA_UPLOAD_SLOTS];
     uint32_t next;
-    m40_addr rows;                      /* what was fetched last */
-    CUfunction repack[M40_DTYPE_LIMIT]; /* by type number; NULL: not looked up */
+    m40_addr rows; /* what was fetched last */
 };
 
 /* ---- slots ---- */
@@ -75,10 +74,10 @@ static m40llm_status prepare(struct m40_cuda *c, const struct m40_format *format
     M40_TRY(m40_cuda_load_format(c, format, err));
     if (!c->upload) {
         c->upload = m40_calloc(1, sizeof *c->upload);
-        M40_FAIL_IF(!c->upload, M40LLM_NO_MEMORY, "table of repacking kernels");
+        M40_FAIL_IF(!c->upload, M40LLM_NO_MEMORY, "upload buffers");
         M40_TRY(open_slots(c, c->upload, err));
     }
-    repack = &c->upload->repack[format->type->number];
+    repack = &c->repack[format->type->number];
     if (!*repack) {
         snprintf(name, sizeof name, "repack_%s", format->type->name);
         M40_TRY(m40_cuda_kernel(c, "repack", name, repack, err));
@@ -199,7 +198,7 @@ m40llm_status m40_cuda_matrix_create_stacked(struct m40_backend *be, const struc
     M40_TRY(prepare(c, format, err));
     M40_TRY(m40_cuda_alloc(be, matrix.size_bytes, &matrix.data, err));
     tiles = matrix.data;
-    layout.repack = c->upload->repack[format->type->number];
+    layout.repack = c->repack[format->type->number];
     layout.row_tile_bytes = (uint64_t)layout.n_chunks * format->tile_bytes;
     for (uint32_t i = 0; i < n_parts; i++) {
         M40_TRY(send_part(c, &layout, &parts[i], tiles, err));
