@@ -8,7 +8,7 @@
 #include "model/model.h"
 #include "model/synth.h"
 
-enum { N_SEQUENCES = 2, N_PROMPT = 21, N_MAX_TOKENS = 60 /* over the end of a piece of attention */, WARM_UP = 8 };
+enum { N_SEQUENCES = 2, N_PROMPT = 40, N_MAX_TOKENS = 36 /* over the end of a piece of attention */, WARM_UP = 8 };
 
 static m40llm_error err;
 

@@ -104,7 +104,7 @@ static void test_a_matrix_larger_than_the_slots(void **state)
     const uint64_t n_cols = 8192, n_rows = 2 * M40_CUDA_UPLOAD_SLOTS * (uint64_t)M40_CUDA_UPLOAD_BYTES / (2 * n_cols) / 3 * 2 + 5;
 
     (void)state;
-    for (unsigned seed = 1; seed <= 3; seed++) {
+    for (unsigned seed = 1; seed <= 2; seed++) {
         struct m40_backend *be;
 
         cuda_seed(seed);
@@ -330,7 +330,7 @@ static void test_host_memory_does_not_grow_with_the_matrices(void **state)
     struct m40_backend *be = open_cuda();
     struct m40_cuda_driver *d = m40_cuda_of(be)->driver;
     struct m40_matrix_part rows = {map_zeros(n_bytes), n_rows, true};
-    struct m40_matrix w[3];
+    struct m40_matrix w[2];
     m40llm_device_info info;
     uint64_t before, file_before;
 
@@ -341,7 +341,7 @@ static void test_host_memory_does_not_grow_with_the_matrices(void **state)
     real = *d;
     d->MemHostAlloc = count_pinned;
     d->MemFreeHost = count_unpinned;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         if (i > 0)
             m40_mem_set_failure_hook(count_mallocs, NULL);
         OK(be->ops.matrix_create_stacked(be, m40_format(M40_DTYPE_F16), n_cols, &rows, 1, &w[i], &err));
@@ -357,7 +357,7 @@ static void test_host_memory_does_not_grow_with_the_matrices(void **state)
     be->ops.matrix_create_end(be);
     assert_int_equal(n_pinned, 0);
     *d = real;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 2; i++)
         be->ops.matrix_destroy(be, &w[i]);
     munmap((void *)(uintptr_t)rows.rows, n_bytes);
     m40_backend_close(&be);
