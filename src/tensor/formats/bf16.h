@@ -54,11 +54,10 @@ static inline void bf16_row_values(const struct bf16_block *elems, size_t n, flo
         values[i] = m40_bf16_to_f32(elems[i].bits);
 }
 
-#endif
-
-M40_HD void bf16_row_pack(const struct bf16_block *elems, size_t n, uint8_t *tile, unsigned lane)
+static inline void bf16_row_pack(const struct bf16_block *elems, size_t n, uint8_t *tile, unsigned lane)
 {
     m40_planes_copy(tile + bf16_ELEMS + lane * 16, (const uint8_t *)elems, n * sizeof *elems);
 }
 
+#endif
 #endif

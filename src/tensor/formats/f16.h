@@ -54,11 +54,10 @@ static inline void f16_row_values(const struct f16_block *elems, size_t n, float
         values[i] = m40_f16_to_f32(elems[i].bits);
 }
 
-#endif
-
-M40_HD void f16_row_pack(const struct f16_block *elems, size_t n, uint8_t *tile, unsigned lane)
+static inline void f16_row_pack(const struct f16_block *elems, size_t n, uint8_t *tile, unsigned lane)
 {
     m40_planes_copy(tile + f16_ELEMS + lane * 16, (const uint8_t *)elems, n * sizeof *elems);
 }
 
+#endif
 #endif

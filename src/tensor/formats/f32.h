@@ -53,11 +53,10 @@ static inline void f32_row_values(const struct f32_block *elems, size_t n, float
     memcpy(values, elems, n * sizeof *elems);
 }
 
-#endif
-
-M40_HD void f32_row_pack(const struct f32_block *elems, size_t n, uint8_t *tile, unsigned lane)
+static inline void f32_row_pack(const struct f32_block *elems, size_t n, uint8_t *tile, unsigned lane)
 {
     m40_planes_copy(tile + f32_ELEMS + lane * 16, (const uint8_t *)elems, n * sizeof *elems);
 }
 
+#endif
 #endif

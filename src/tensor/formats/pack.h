@@ -4,8 +4,6 @@
 
 #include "tensor/formats/piece.h"
 
-#include <stddef.h>
-
 #ifndef M40_DEVICE_CODE
 #include <string.h>
 #elif defined(__clang__)
@@ -69,6 +67,17 @@ static inline void m40_subtract_offsets(float *values, unsigned n, const float *
             values[i + j] -= m[i / sub];
 }
 
+/* n_bytes from the row's start, over as many planes as they take. */
+static inline void m40_planes_copy(uint8_t *plane_row, const uint8_t *bytes, size_t n_bytes)
+{
+    size_t n_whole = n_bytes / 16;
+
+    for (size_t i = 0; i < n_whole; i++)
+        memcpy(plane_row + i * M40_PLANE_BYTES, bytes + i * 16, 16);
+    if (n_bytes % 16)
+        memcpy(plane_row + n_whole * M40_PLANE_BYTES, bytes + n_whole * 16, n_bytes % 16);
+}
+
 #endif
 
 /* Where byte `at` of a row lies, from the row's piece in the first of its planes. */
@@ -83,22 +92,7 @@ M40_HD void m40_plane_put(uint8_t *plane_row, unsigned at, const void *bytes, un
     memcpy(m40_plane_at(plane_row, at), bytes, n_bytes);
 }
 
-/* n_bytes from the row's start, over as many planes as they take; whole pieces are single 128-bit stores on the device. */
-M40_HD void m40_planes_copy(uint8_t *plane_row, const uint8_t *bytes, size_t n_bytes)
-{
-    size_t n_whole = n_bytes / 16;
-
-    for (size_t i = 0; i < n_whole; i++) {
-        struct m40_piece piece;
-
-        memcpy(&piece, bytes + i * 16, 16);
-        *(struct m40_piece *)(void *)(plane_row + i * M40_PLANE_BYTES) = piece;
-    }
-    if (n_bytes % 16)
-        memcpy(plane_row + n_whole * M40_PLANE_BYTES, bytes + n_whole * 16, n_bytes % 16);
-}
-
-/* n quants (a multiple of 32) from column `first` of the chunk, bits [shift, shift + width) of each (width 1, 2 or 4), in words of 32 / width quants: each four
+/* n quants (a multiple of 32) from column `first` of the chunk, bits [shift, shift + width) of each (width 1, 2, 4 or 8), in words of 32 / width quants: each four
  * neighbours lie at the same place of the word's four bytes, the first four lowest. */
 M40_HD void m40_planes_pack(uint8_t *plane_row, unsigned first, const uint8_t *q, unsigned n, unsigned shift, unsigned width)
 {

@@ -87,8 +87,7 @@ M40_HD void q8_0_block_pack(const struct q8_0_block *block, unsigned first, uint
 
     q8_0_block_bytes(block, q);
     m40_plane_put(tile + q8_0_D + lane * 16, first / 16, &block->d, 2);
-    m40_plane_put(tile + q8_0_QUANTS + lane * 16, first, q, 16);
-    m40_plane_put(tile + q8_0_QUANTS + lane * 16, first + 16, q + 16, 16);
+    m40_planes_pack(tile + q8_0_QUANTS + lane * 16, first, q, 32, 0, 8);
 }
 
 #endif

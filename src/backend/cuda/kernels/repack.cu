@@ -49,7 +49,19 @@ M40_HD void repack_fetch(const struct repack_args *args, uint32_t chunk_bytes, u
         put(name, (const struct name##_block *)(const void *)(rows->bytes + simt_lane() * name##_PITCH));                                            \
     }
 
-#define REPACK_PLAIN_ROW(name, elems) name##_row_pack(elems, REPACK_COLS, tile, simt_lane())
+/* A plain format's row is cut into pieces as it is. As words and whole pieces, because a compiler makes single bytes of a copy whose source it knows nothing of. */
+M40_HD void repack_plain(const m40_piece4 *row, uint32_t n_pieces, uint8_t *plane_row)
+{
+    M40_ROLLED
+    for (uint32_t i = 0; i < n_pieces; i++) {
+        struct m40_piece piece = {{row[i * 4], row[i * 4 + 1], row[i * 4 + 2], row[i * 4 + 3]}};
+
+        *(struct m40_piece *)(void *)(plane_row + i * M40_PLANE_BYTES) = piece;
+    }
+}
+
+#define REPACK_PLAIN_ROW(name, elems)                                                                                                                \
+    repack_plain((const m40_piece4 *)(const void *)(elems), name##_CHUNK_BYTES / 16, tile + name##_ELEMS + simt_lane() * 16)
 
 #define REPACK_BLOCK_ROW(name, blocks)                                                                                                               \
     M40_ROLLED                                                                                                                                       \
