@@ -52,6 +52,11 @@ m40llm_status bench_silu(struct bench_device *d, struct bench_sizes tokens, cons
 /* From logits that are there already, on the host (one row) and on the device (one row, and BENCH_SAMPLING_ROWS): greedy, and with several cuts at temperature 0.8. */
 m40llm_status bench_sampling(struct bench_device *d, uint32_t n_vocab, const struct bench_sink *sink, m40llm_error *err);
 
+/* Pinned memory to the card and back (bench_load.c). */
+m40llm_status bench_copy(struct bench_device *d, const struct bench_sink *sink, m40llm_error *err);
+/* A matrix of 65536 x 4096 from host memory to tiles on the card, allocation included; the time is the host's, the bytes are the file's. */
+m40llm_status bench_load(struct bench_device *d, const struct m40_format *format, const struct bench_sink *sink, m40llm_error *err);
+
 uint32_t bench_max(struct bench_sizes sizes);
 
 #endif

@@ -13,7 +13,8 @@ enum { MAX_VALUES = 32, MAX_CURVE = 256, CURVE_MAX_TOKENS = 2048 };
 static const char usage[] =
     "usage: bench-kernels [options]\n"
     "  --device cuda:N     the card; default: the best one. $M40LLM_CUDA_LIB names the driver to open\n"
-    "  --ops LIST          of matmul,cublas,sgemm,attention,prefill,norm,rope,silu,sampling; default: all. cublas: the matmul by widening and "
+    "  --ops LIST          of matmul,cublas,sgemm,attention,prefill,norm,rope,silu,sampling,copy,load; default: all. cublas: the matmul by widening "
+    "and "
     "cublasSgemm;\n"
     "                      sgemm: cublasSgemm alone, on FP32 weights; both need $M40LLM_ENABLE_CUBLAS=1 ($M40LLM_CUBLAS_LIB names the library)\n"
     "  --types LIST        weight types, e.g. q4_k,f16; default: all\n"
@@ -261,6 +262,10 @@ static m40llm_status run(struct bench_device *d, const struct options *o, const 
         M40_TRY(bench_silu(d, sizes_of(&o->tokens), sink, err));
     if (has_op(o, "sampling"))
         M40_TRY(bench_sampling(d, sampling_vocab(o), sink, err));
+    if (has_op(o, "copy"))
+        M40_TRY(bench_copy(d, sink, err));
+    for (size_t i = 0; i < o->n_types && has_op(o, "load"); i++)
+        M40_TRY(bench_load(d, o->types[i], sink, err));
 fail:
     return status;
 }

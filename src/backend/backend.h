@@ -30,6 +30,14 @@ struct m40_workload {
     uint32_t n_rows;   /* widest matmul output */
     uint32_t n_heads, head_dim;
     uint32_t n_ctx;
+    uint64_t read_bytes; /* that are read at once with one wait; what read() is asked for beyond this, or beyond 64 MiB, may take several */
+};
+
+/* Rows of a matrix, one after another, in host memory and in the file's format. */
+struct m40_matrix_part {
+    const void *rows;
+    uint64_t n_rows;
+    bool is_file; /* the rows are in a file that is mapped read-only: their pages may be let go when they have been read (m40_release_file_pages) */
 };
 
 enum { M40_KV_PAGE = 32 };       /* tokens in a page of the KV cache */
@@ -37,7 +45,7 @@ enum { M40_ATTN_PIECE = 64 };    /* positions in a piece of attention's softmax 
 enum { M40_MATMUL_CHUNK = 256 }; /* K in a chunk sum */
 enum { M40_MATMUL_GROUP = 8 };   /* chunks in a group sum */
 enum { M40_NORM_LANES = 256 };   /* partial sums of a norm */
-enum { M40_STACK_ROWS = 32 };    /* see matrix_stack */
+enum { M40_STACK_ROWS = 32 };    /* see matrix_create_stacked */
 
 /* One layer's KV cache: [n_pages][k, v][n_kv_heads][M40_KV_PAGE][head_dim] of type. head_dim is a multiple of 8. */
 struct m40_kv_layer {
@@ -180,9 +188,12 @@ struct m40_backend_ops {
     m40llm_status (*matrix_create)(struct m40_backend *be, const struct m40_format *format, uint64_t n_rows, uint64_t n_cols, const void *rows,
                                    struct m40_matrix *out, m40llm_error *err);
     void (*matrix_destroy)(struct m40_backend *be, struct m40_matrix *matrix); /* zeroes *matrix; a zeroed one is accepted */
-    /* One matrix whose rows are those of the n parts, one part after another: one matmul then does the work of n, to the same bits. The parts have one format and one n_cols; all but the last a multiple
-     * of M40_STACK_ROWS rows. They are destroyed. Needs their memory once more for as long as it runs; on failure nothing has changed. NULL: this backend's matrices stay where they are. */
-    m40llm_status (*matrix_stack)(struct m40_backend *be, struct m40_matrix *const *parts, uint32_t n, struct m40_matrix *out, m40llm_error *err);
+    /* One matrix whose rows are those of the parts, one part after another: one matmul then does the work of several, to the same bits. All parts but the last have a multiple of M40_STACK_ROWS
+     * rows. NULL: this backend's matrices stay where they are. */
+    m40llm_status (*matrix_create_stacked)(struct m40_backend *be, const struct m40_format *format, uint64_t n_cols,
+                                           const struct m40_matrix_part *parts, uint32_t n_parts, struct m40_matrix *out, m40llm_error *err);
+    /* No more matrices for now: releases the memory that is kept from one to the next. May be called at any time; NULL: there is none. */
+    void (*matrix_create_end)(struct m40_backend *be);
     m40llm_status (*copy)(struct m40_backend *be, m40_addr dst, m40_addr src, uint64_t n_bytes,
                           m40llm_error *err); /* in order with the operations; no overlap */
 

@@ -1,7 +1,10 @@
+#define _DEFAULT_SOURCE /* madvise */
 #include "base/mem.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static bool (*failure_hook)(void *user);
 static void *failure_user;
@@ -63,4 +66,13 @@ char *m40_strndup(const char *text, size_t n)
 void m40_free(void *block)
 {
     free(block);
+}
+
+void m40_release_file_pages(const void *data, uint64_t n_bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)data + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)data + n_bytes) / page * page;
+
+    if (begin < end)
+        madvise((uint8_t *)(uintptr_t)data + (begin - (uintptr_t)data), end - begin, MADV_DONTNEED); /* a hint: it may fail */
 }

@@ -16,6 +16,9 @@ void *m40_calloc_aligned(size_t n, size_t size);
 char *m40_strndup(const char *text, size_t n);
 void m40_free(void *block);
 
+/* The whole pages among the n_bytes leave the process's memory until they are read again. Only for a read-only mapping of a file: pages of any other memory would lose what is in them. */
+void m40_release_file_pages(const void *data, uint64_t n_bytes);
+
 /* Tests: called before each allocation; returning true makes it fail. NULL: off. Not for use with several threads allocating. */
 void m40_mem_set_failure_hook(bool (*hook)(void *user), void *user);
 

@@ -52,6 +52,9 @@ m40llm_status m40_gguf_parse(struct m40_gguf **out, const void *data, uint64_t n
 m40llm_status m40_gguf_open(struct m40_gguf **out, const char *path, m40llm_error *err);
 void m40_gguf_close(struct m40_gguf **gguf);
 
+/* Tells the system that a tensor of a mapped file will soon be needed. */
+void m40_gguf_read_ahead(const struct m40_gguf *gguf, const struct m40_gguf_tensor *tensor);
+
 /* NULL: not there. Constant time. */
 const struct m40_gguf_kv *m40_gguf_find_kv(const struct m40_gguf *gguf, const char *key);
 const struct m40_gguf_tensor *m40_gguf_find_tensor(const struct m40_gguf *gguf, const char *name);

@@ -1,5 +1,5 @@
 /* GGUF files on disk: mapped read-only, the parts of a split one joined. A file that is shortened by somebody while it is mapped ends the process with SIGBUS, as with any mapping. */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE /* madvise */
 #include "base/mem.h"
 #include "gguf/gguf.h"
 #include "gguf/gguf_internal.h"
@@ -83,6 +83,18 @@ fail:
     if (map.data && map.data != MAP_FAILED)
         munmap(map.data, map.n_bytes);
     return status;
+}
+
+void m40_gguf_read_ahead(const struct m40_gguf *g, const struct m40_gguf_tensor *t)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)t->data / page * page;
+
+    for (uint32_t i = 0; g->maps && i < g->n_parts; i++) {
+        const uintptr_t map = (uintptr_t)g->maps[i].data;
+
+        if (begin >= map && begin < map + g->maps[i].n_bytes)
+            madvise((uint8_t *)g->maps[i].data + (begin - map), (uintptr_t)t->data + t->size_bytes - begin, MADV_WILLNEED); /* a hint: it may fail */
+    }
 }
 
 /* ---- split files ---- */

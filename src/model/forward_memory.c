@@ -55,6 +55,7 @@ void m40_forward_sizes(struct m40_forward_sizes *out, const struct m40_model_con
         .n_heads = config->n_heads,
         .head_dim = config->head_dim,
         .n_ctx = limits->n_slot_pages * M40_KV_PAGE,
+        .read_bytes = times(limits->n_slots, 4 * (uint64_t)config->n_vocab), /* decoding: a row of logits for each sequence */
     };
 }
 

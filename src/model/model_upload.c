@@ -1,10 +1,14 @@
 /* Opening a model: check everything, say whether it fits, then the only slow step. */
 #include "model/model_weights.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 
 #include <string.h>
+
+/* Of the file, that the system is asked to read ahead of what is being uploaded. */
+static const uint64_t read_ahead_bytes = 256 << 20;
 
 struct upload {
     struct m40_model *model;
@@ -12,7 +16,9 @@ struct upload {
     m40llm_progress_fn progress;
     void *user;
     float *staging; /* one vector as F32 */
-    uint64_t done_bytes;
+    bool *is_done;  /* [list->n]: uploaded in a stack */
+    size_t n_asked; /* weights that the system was asked to read */
+    uint64_t asked_bytes, done_bytes;
 };
 
 static double mib(uint64_t n_bytes)
@@ -50,21 +56,58 @@ fail:
     return status;
 }
 
+static m40llm_status upload_matrix(const struct upload *u, const struct m40_gguf_tensor *t, struct m40_matrix *out, m40llm_error *err)
+{
+    struct m40_backend *be = u->model->backend;
+    const struct m40_format *format = m40_format(t->type->number);
+    const struct m40_matrix_part rows = {t->data, t->dims[1], u->model->gguf->maps != NULL};
+
+    if (be->ops.matrix_create_stacked) /* a card has its own copy: the file's pages need not stay */
+        return be->ops.matrix_create_stacked(be, format, t->dims[0], &rows, 1, out, err);
+    return be->ops.matrix_create(be, format, t->dims[1], t->dims[0], t->data, out, err);
+}
+
 static m40llm_status upload_one(struct upload *u, const struct m40_weight *w, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     struct m40_model *model = u->model;
-    struct m40_backend *be = model->backend;
     const struct m40_gguf_tensor *t = w->tensor;
     char *base = w->layer < 0 ? (char *)model : (char *)&model->layers[w->layer];
     void *field = base + w->slot->offset_bytes;
 
     if (w->slot->kind == M40_SLOT_VECTOR)
         M40_TRY(upload_vector(u, t, field, err));
-    else
-        M40_TRY(be->ops.matrix_create(be, m40_format(t->type->number), t->dims[1], t->dims[0], t->data, field, err));
+    else if (!u->is_done[w - u->list->items])
+        M40_TRY(upload_matrix(u, t, field, err));
     u->done_bytes += t->size_bytes;
     M40_FAIL_IF(u->progress && u->progress(u->user, u->done_bytes, u->list->file_bytes), M40LLM_CANCELLED, "loading was cancelled");
+fail:
+    return status;
+}
+
+/* What comes next is fetched from disk while the card works; the CPU reads the file as it computes. */
+static void read_ahead(struct upload *u)
+{
+    for (; u->model->backend->is_cuda && u->n_asked < u->list->n && u->asked_bytes < u->done_bytes + read_ahead_bytes; u->n_asked++) {
+        m40_gguf_read_ahead(u->model->gguf, u->list->items[u->n_asked].tensor);
+        u->asked_bytes += u->list->items[u->n_asked].tensor->size_bytes;
+    }
+}
+
+/* n weights from `first` on: those of one layer, or one that is in no layer. */
+static m40llm_status upload_group(struct upload *u, size_t first, size_t n, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const struct m40_weight *weights = &u->list->items[first];
+    struct m40_layer_weights *layer = weights->layer < 0 ? NULL : &u->model->layers[weights->layer];
+
+    read_ahead(u);
+    if (layer)
+        M40_TRY(m40_model_upload_stacks(u->model, layer, weights, n, u->is_done + first, err));
+    for (size_t i = 0; i < n; i++)
+        M40_TRY(upload_one(u, &weights[i], err));
+    if (layer)
+        M40_TRY(m40_model_stack_biases(u->model, layer, err));
 fail:
     return status;
 }
@@ -73,30 +116,33 @@ static m40llm_status upload_all(struct m40_model *model, const struct m40_weight
                                 m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
-    struct upload u = {model, list, progress, user, NULL, 0};
+    struct m40_backend *be = model->backend;
+    struct upload u = {.model = model, .list = list, .progress = progress, .user = user};
     uint64_t longest = 0;
 
     for (size_t i = 0; i < list->n; i++)
         if (list->items[i].slot->kind == M40_SLOT_VECTOR && list->items[i].tensor->n_elements > longest)
             longest = list->items[i].tensor->n_elements;
     u.staging = m40_calloc(longest, sizeof *u.staging);
+    u.is_done = m40_calloc(list->n, sizeof *u.is_done);
     model->vectors = m40_calloc(list->n + model->config.n_layers, sizeof *model->vectors);
     model->layers = m40_calloc(model->config.n_layers, sizeof *model->layers);
-    M40_FAIL_IF(!u.staging || !model->vectors || !model->layers, M40LLM_NO_MEMORY, "no memory for the list of layers");
-    for (size_t i = 0; i < list->n; i++) {
-        int32_t layer = list->items[i].layer;
-
-        M40_TRY(upload_one(&u, &list->items[i], err));
-        if (layer >= 0 && (i + 1 == list->n || list->items[i + 1].layer != layer))
-            M40_TRY(m40_model_stack_layer(model, &model->layers[layer], err));
+    M40_FAIL_IF(!u.staging || !u.is_done || !model->vectors || !model->layers, M40LLM_NO_MEMORY, "no memory for the list of layers");
+    for (size_t i = 0, n; i < list->n; i += n) {
+        for (n = 1; i + n < list->n && list->items[i].layer >= 0 && list->items[i + n].layer == list->items[i].layer; n++)
+            ;
+        M40_TRY(upload_group(&u, i, n, err));
     }
     if (model->config.is_tied) {
         model->output = model->embedding;
         model->output.size_bytes = 0;
     }
-    M40_TRY(model->backend->ops.sync(model->backend, err));
+    M40_TRY(be->ops.sync(be, err));
 fail:
+    if (be->ops.matrix_create_end)
+        be->ops.matrix_create_end(be);
     m40_free(u.staging);
+    m40_free(u.is_done);
     return status;
 }
 
@@ -106,6 +152,8 @@ m40llm_status m40_model_open(struct m40_model **out, const struct m40_gguf *gguf
     m40llm_status status = M40LLM_OK;
     struct m40_weight_list list = {0};
     struct m40_model *model = m40_calloc(1, sizeof *model);
+    uint64_t start_ns = m40_now_ns();
+    double seconds;
 
     *out = NULL;
     M40_FAIL_IF(!model, M40LLM_NO_MEMORY, "no memory for the model");
@@ -118,6 +166,10 @@ m40llm_status m40_model_open(struct m40_model **out, const struct m40_gguf *gguf
     model->weight_bytes = backend->is_cuda ? list.device_bytes : list.file_bytes;
     m40_log(&backend->logger, M40LLM_LOG_INFO, "model: %s \"%s\", %.2f M parameters, %u layers, %.1f MiB of weights", model->config.architecture,
             model->config.name, (double)list.n_elements / 1e6, model->config.n_layers, (double)model->weight_bytes / (1 << 20));
+    seconds = (double)(m40_now_ns() - start_ns) * 1e-9;
+    if (backend->is_cuda)
+        m40_log(&backend->logger, M40LLM_LOG_INFO, "model: %.3f GB of weights loaded in %.3f s (%.2f GB/s)", (double)list.file_bytes * 1e-9, seconds,
+                (double)list.file_bytes * 1e-9 / seconds);
     m40_weight_list_free(&list);
     *out = model;
     return M40LLM_OK;

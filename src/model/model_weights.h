@@ -24,8 +24,11 @@ m40llm_status m40_weight_list_make(struct m40_weight_list *out, const struct m40
                                    const m40llm_logger *log, m40llm_error *err);
 void m40_weight_list_free(struct m40_weight_list *list);
 
-/* Stacks the layer's matrices that read the same input, where the backend and their types allow it; what stays apart costs more launches, nothing else (model_stack.c). Adds at most one to
- * model->vectors. */
-m40llm_status m40_model_stack_layer(struct m40_model *model, struct m40_layer_weights *layer, m40llm_error *err);
+/* Uploads the layer's matrices that read the same input as one, where the backend and their types allow it, and sets their places in is_done [n]; what stays apart costs more launches, nothing
+ * else (model_stack.c). weights: the layer's n. */
+m40llm_status m40_model_upload_stacks(struct m40_model *model, struct m40_layer_weights *layer, const struct m40_weight *weights, size_t n,
+                                      bool *is_done, m40llm_error *err);
+/* Afterwards, when the layer's vectors are there: their biases as one. Adds at most one to model->vectors. */
+m40llm_status m40_model_stack_biases(struct m40_model *model, struct m40_layer_weights *layer, m40llm_error *err);
 
 #endif

@@ -75,7 +75,7 @@ static m40_addr put(struct m40_backend *be, const void *data, size_t n_bytes)
 static void attend(struct m40_backend *be, const struct data *d, uint64_t partials_bytes, float *y)
 {
     const struct shape *s = &d->shape;
-    struct m40_workload workload = {s->n_tokens, s->n_heads * s->head_dim, 32, s->n_heads, s->head_dim, s->last_pos + 1};
+    struct m40_workload workload = {s->n_tokens, s->n_heads * s->head_dim, 32, s->n_heads, s->head_dim, s->last_pos + 1, 0};
     m40_addr at[] = {put(be, d->cache, d->cache_bytes),
                      put(be, d->pos, s->n_tokens * sizeof *d->pos),
                      put(be, d->slot, s->n_tokens * sizeof *d->slot),

@@ -189,7 +189,7 @@ static void test_steps_are_kept_and_forgotten(void **state)
 {
     struct m40_backend *be = open_cuda(0);
     m40_addr memory = new_memory(be), other = new_memory(be);
-    struct m40_workload workload = {1, 256, 32, 1, 32, 64};
+    struct m40_workload workload = {1, 256, 32, 1, 32, 64, 0};
     float x[2] = {1.0f, 2.0f}, y[2];
 
     (void)state;
@@ -217,13 +217,17 @@ static void test_the_step_unused_for_longest_goes(void **state)
 {
     struct m40_backend *be = open_cuda(0);
     m40_addr memory = new_memory(be);
+    uint64_t n_syncs;
 
     (void)state;
     for (uint32_t i = 0; i < M40_CUDA_N_STEPS; i++)
         for (int turn = 0; turn < 3; turn++)
             assert_int_equal(copy_step(be, memory, i, true), turn == 2);
+    OK(be->ops.sync(be, &err));
+    n_syncs = m40_cuda_of(be)->counters.n_syncs;
     assert_true(copy_step(be, memory, 0, true));
-    assert_false(copy_step(be, memory, M40_CUDA_N_STEPS, true)); /* in the place of step 1 */
+    assert_false(copy_step(be, memory, M40_CUDA_N_STEPS, true));  /* in the place of step 1 */
+    assert_int_equal(m40_cuda_of(be)->counters.n_syncs, n_syncs); /* which cannot be running any more */
     assert_true(copy_step(be, memory, 0, true));
     assert_true(copy_step(be, memory, 2, true));
     assert_false(copy_step(be, memory, 1, true));

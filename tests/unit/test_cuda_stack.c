@@ -22,7 +22,7 @@ static struct m40_backend *open_cuda(void)
 {
     m40llm_device_options options = M40LLM_DEVICE_OPTIONS_INIT;
     const char *library = getenv("M40LLM_CUDA_LIB");
-    struct m40_workload workload = {N_TOKENS, N_COLS, N_ROWS, 1, 32, 64};
+    struct m40_workload workload = {N_TOKENS, N_COLS, N_ROWS, 1, 32, 64, 0};
     struct m40_backend *be;
 
     options.cuda_library = library ? library : cuda_beside("libcuda-emu.so");
@@ -31,15 +31,17 @@ static struct m40_backend *open_cuda(void)
     return be;
 }
 
-static void make_parts(struct m40_backend *be, struct m40_matrix *parts)
+/* The parts' rows, and each part as a matrix of its own. */
+static void make_parts(struct m40_backend *be, struct m40_matrix_part *rows_of, struct m40_matrix *parts)
 {
-    static uint16_t rows[64 * N_COLS];
+    static uint16_t rows[N_PARTS][64 * N_COLS];
     uint64_t random = test_seed();
 
     for (uint32_t i = 0; i < N_PARTS; i++) {
         for (uint32_t j = 0; j < part_rows[i] * N_COLS; j++)
-            rows[j] = m40_f32_to_f16(test_random_float(&random));
-        OK(be->ops.matrix_create(be, m40_format(M40_DTYPE_F16), part_rows[i], N_COLS, rows, &parts[i], &err));
+            rows[i][j] = m40_f32_to_f16(test_random_float(&random));
+        rows_of[i] = (struct m40_matrix_part){rows[i], part_rows[i], false};
+        OK(be->ops.matrix_create(be, m40_format(M40_DTYPE_F16), part_rows[i], N_COLS, rows[i], &parts[i], &err));
     }
 }
 
@@ -62,22 +64,23 @@ static void multiply(struct m40_backend *be, const struct m40_matrix *w, float *
 static void test_a_stack_gives_the_bits_of_its_parts(void **state)
 {
     struct m40_backend *be = open_cuda();
-    struct m40_matrix parts[N_PARTS], stacked, *list[N_PARTS] = {&parts[0], &parts[1], &parts[2]};
+    struct m40_matrix parts[N_PARTS], stacked;
+    struct m40_matrix_part rows_of[N_PARTS];
     static float y[N_PARTS][N_TOKENS * 64], all[N_TOKENS * N_ROWS];
     uint32_t first = 0;
 
     (void)state;
-    make_parts(be, parts);
+    make_parts(be, rows_of, parts);
     for (uint32_t i = 0; i < N_PARTS; i++)
         multiply(be, &parts[i], y[i]);
-    OK(be->ops.matrix_stack(be, list, N_PARTS, &stacked, &err));
+    OK(be->ops.matrix_create_stacked(be, m40_format(M40_DTYPE_F16), N_COLS, rows_of, N_PARTS, &stacked, &err));
     assert_int_equal(stacked.n_rows, N_ROWS);
     multiply(be, &stacked, all);
     for (uint32_t i = 0; i < N_PARTS; i++) {
-        assert_int_equal(parts[i].n_rows, 0);
         for (uint32_t t = 0; t < N_TOKENS; t++)
             assert_memory_equal(all + t * N_ROWS + first, y[i] + t * part_rows[i], part_rows[i] * sizeof *all);
         first += part_rows[i];
+        be->ops.matrix_destroy(be, &parts[i]);
     }
     be->ops.matrix_destroy(be, &stacked);
     m40_backend_close(&be);
@@ -95,15 +98,18 @@ static void test_parts_stay_where_they_cannot_be_stacked(void **state)
     struct m40_backend *be = open_cuda();
     struct m40_cuda_driver *driver = m40_cuda_of(be)->driver;
     CUresult (*alloc)(CUdeviceptr *, size_t) = driver->MemAlloc;
-    struct m40_matrix parts[N_PARTS], stacked, *list[N_PARTS] = {&parts[2], &parts[1], &parts[0]};
+    const struct m40_format *f16 = m40_format(M40_DTYPE_F16);
+    struct m40_matrix parts[N_PARTS], stacked;
+    struct m40_matrix_part rows_of[N_PARTS];
     static float y[N_TOKENS * 64], again[N_TOKENS * 64];
 
     (void)state;
-    make_parts(be, parts);
+    make_parts(be, rows_of, parts);
     multiply(be, &parts[0], y);
-    assert_int_equal(be->ops.matrix_stack(be, list, N_PARTS, &stacked, &err), M40LLM_INVALID_ARGUMENT); /* 17 rows end within a tile */
+    rows_of[0] = rows_of[2]; /* 17 rows end within a tile */
+    assert_int_equal(be->ops.matrix_create_stacked(be, f16, N_COLS, rows_of, N_PARTS, &stacked, &err), M40LLM_INVALID_ARGUMENT);
     driver->MemAlloc = no_memory;
-    assert_int_equal(be->ops.matrix_stack(be, list + 1, 2, &stacked, &err), M40LLM_OUT_OF_DEVICE_MEMORY);
+    assert_int_equal(be->ops.matrix_create_stacked(be, f16, N_COLS, rows_of + 1, 2, &stacked, &err), M40LLM_OUT_OF_DEVICE_MEMORY);
     driver->MemAlloc = alloc;
     assert_int_equal(stacked.n_rows, 0);
     multiply(be, &parts[0], again);

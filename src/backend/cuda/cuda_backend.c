@@ -2,6 +2,7 @@
 #include "backend/cuda/cuda_internal.h"
 #include "backend/cuda/cuda_launch_cublas.h"
 #include "backend/cuda/cuda_launch_matmul.h"
+#include "backend/cuda/cuda_upload.h"
 #include "backend/cuda/kernel_images.h"
 
 #include "base/mem.h"
@@ -16,8 +17,9 @@ static void close_backend(struct m40_backend *be)
 
     if (c->context) {
         driver->CtxSetCurrent(c->context);
+        m40_cuda_matrix_create_end(be);
         if (c->stream)
-            driver->StreamSynchronize(c->stream);
+            m40_cuda_wait(c, NULL);
         m40_cuda_forget_steps(c);
         m40_cuda_memory_close(c);
         m40_cuda_cublas_close(c);
@@ -57,7 +59,8 @@ static const struct m40_backend_ops cuda_ops = {
     .reserve = m40_cuda_reserve,
     .matrix_create = m40_cuda_matrix_create,
     .matrix_destroy = m40_cuda_matrix_destroy,
-    .matrix_stack = m40_cuda_matrix_stack,
+    .matrix_create_stacked = m40_cuda_matrix_create_stacked,
+    .matrix_create_end = m40_cuda_matrix_create_end,
     .copy = m40_cuda_copy,
     .embed = m40_cuda_embed,
     .rms_norm = m40_cuda_rms_norm,

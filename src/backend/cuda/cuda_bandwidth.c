@@ -19,7 +19,7 @@ static m40llm_status time_reads(struct m40_cuda *c, CUfunction function, const s
         M40_TRY(m40_cuda_check(c, d->EventRecord(events[0], c->stream), "recording an event", err));
         M40_TRY(m40_cuda_launch(c, function, c->n_sms * BLOCKS_A_SM, 1, 1, M40_CUDA_MAX_THREADS, args, err));
         M40_TRY(m40_cuda_check(c, d->EventRecord(events[1], c->stream), "recording an event", err));
-        M40_TRY(m40_cuda_check(c, d->EventSynchronize(events[1]), "waiting for an event", err));
+        M40_TRY(m40_cuda_wait_event(c, events[1], err));
         M40_TRY(m40_cuda_check(c, d->EventElapsedTime(&ms, events[0], events[1]), "timing", err));
         if (run == 1 || (run > 1 && ms < best_ms))
             best_ms = ms;

@@ -45,7 +45,8 @@ static m40llm_status make_room(struct m40_cuda *c, m40llm_error *err)
     for (uint32_t i = 1; i < c->steps.n; i++)
         if (c->steps.items[i].last_used < oldest->last_used)
             oldest = &c->steps.items[i];
-    M40_TRY(m40_cuda_sync(&c->base, err)); /* it may be running */
+    if (oldest->last_used > c->steps.waited)
+        M40_TRY(m40_cuda_sync(&c->base, err)); /* it may be running */
     forget(c, oldest);
 fail:
     return status;

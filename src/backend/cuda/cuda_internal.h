@@ -1,7 +1,7 @@
 /* What the files of the CUDA backend share: its object, memory, modules and launches.
  *
  * One thread at a time, but any thread: every function that calls the driver makes the context current first. Everything runs in order on one stream. Operations neither allocate
- * nor wait for the device. */
+ * nor wait for the device. There is no second stream: see cuda_upload.c. */
 #ifndef M40_CUDA_INTERNAL_H
 #define M40_CUDA_INTERNAL_H
 
@@ -12,9 +12,10 @@
 enum { M40_CUDA_MAX_THREADS = 256 };     /* a block; what the kernels are compiled for */
 enum { M40_CUDA_STAGE_BYTES = 4 << 20 }; /* most that one piece of staged data may have */
 enum { M40_CUDA_N_STAGES = 4 };          /* pieces of the ring */
-enum { M40_CUDA_READ_BYTES = 1 << 20 };  /* pinned memory that reads pass through */
-enum { M40_CUDA_N_COUNTERS = 8192 };     /* of scratch.counters */
-enum { M40_CUDA_N_STEPS = 64 };          /* recorded steps that are kept */
+enum { M40_CUDA_READ_BYTES = 1 << 20 };  /* pinned memory that reads pass through, at first; reserve() makes it as large as the workload says */
+enum { M40_CUDA_READ_MAX_BYTES = 64 << 20 };
+enum { M40_CUDA_N_COUNTERS = 8192 }; /* of scratch.counters */
+enum { M40_CUDA_N_STEPS = 64 };      /* recorded steps that are kept */
 enum {
     M40_CUDA_SMALL_TOKENS = 16
 }; /* for so many tokens a matmul can always share K among blocks through scratch.partials; for more where it fits */
@@ -36,6 +37,7 @@ struct m40_cuda_scratch {
 struct m40_cuda_staging {
     uint8_t *host; /* [M40_CUDA_N_STAGES][M40_CUDA_STAGE_BYTES] */
     CUevent sent[M40_CUDA_N_STAGES];
+    bool is_sending[M40_CUDA_N_STAGES]; /* the event was recorded and nobody has waited since */
     uint32_t current;
     uint64_t n_used; /* bytes of the current stage */
 };
@@ -63,13 +65,15 @@ struct m40_cuda_step {
 struct m40_cuda_steps {
     struct m40_cuda_step items[M40_CUDA_N_STEPS];
     uint32_t n;
-    uint64_t clock;
+    uint64_t clock, waited;          /* last_used is a time of this clock; the last time that nothing was under way */
     struct m40_cuda_step *recording; /* the stream is being captured for it; NULL: it is not */
 };
 
-/* What was asked of the driver, for tests and measurements. */
+/* What was asked of the driver, for tests and measurements. Between steps of decoding only the launches and one synchronisation a step are added. */
 struct m40_cuda_counters {
-    uint64_t n_launches, n_graph_launches, n_syncs, n_allocs;
+    uint64_t n_launches, n_graph_launches;
+    uint64_t n_syncs;  /* calls that wait for the card */
+    uint64_t n_allocs; /* calls that allocate or free memory, the card's or pinned */
 };
 
 struct m40_cuda {
@@ -89,13 +93,16 @@ struct m40_cuda {
     uint32_t n_loaded;
     CUfunction last_launched;
     struct m40_cuda_op_kernels kernels;
-    struct m40_cuda_matmul *matmul; /* cuda_launch_matmul.c's own: one block from m40_calloc or NULL; freed with m40_free at close */
-    struct m40_cuda_cublas *cublas; /* cuda_launch_cublas.c's own; NULL: matmuls are ours, whatever the number of tokens */
+    struct m40_cuda_matmul *matmul;     /* cuda_launch_matmul.c's own: one block from m40_calloc or NULL; freed with m40_free at close */
+    struct m40_cuda_cublas *cublas;     /* cuda_launch_cublas.c's own; NULL: matmuls are ours, whatever the number of tokens */
+    struct m40_cuda_upload *upload;     /* cuda_upload.c's own; NULL: no matrices are being made */
+    CUfunction repack[M40_DTYPE_LIMIT]; /* by type number; NULL: not looked up */
 
     struct m40_workload workload;
     struct m40_cuda_scratch scratch;
     struct m40_cuda_staging staging;
-    uint8_t *read_buffer; /* pinned, M40_CUDA_READ_BYTES */
+    uint8_t *read_buffer; /* pinned */
+    uint64_t read_bytes;  /* of it */
     struct m40_cuda_steps steps;
     struct m40_cuda_counters counters;
 };
@@ -144,9 +151,16 @@ void m40_cuda_free(struct m40_backend *be, m40_addr addr);
 m40llm_status m40_cuda_write(struct m40_backend *be, m40_addr dst, const void *src, uint64_t n_bytes, m40llm_error *err);
 m40llm_status m40_cuda_read(struct m40_backend *be, void *dst, m40_addr src, uint64_t n_bytes, m40llm_error *err);
 m40llm_status m40_cuda_copy(struct m40_backend *be, m40_addr dst, m40_addr src, uint64_t n_bytes, m40llm_error *err);
-m40llm_status m40_cuda_matrix_stack(struct m40_backend *be, struct m40_matrix *const *parts, uint32_t n, struct m40_matrix *out, m40llm_error *err);
 m40llm_status m40_cuda_sync(struct m40_backend *be, m40llm_error *err);
 m40llm_status m40_cuda_reserve(struct m40_backend *be, const struct m40_workload *workload, m40llm_error *err);
+
+/* Pinned host memory. NULL is accepted by free. */
+m40llm_status m40_cuda_alloc_pinned(struct m40_cuda *c, uint64_t n_bytes, void **out, m40llm_error *err);
+void m40_cuda_free_pinned(struct m40_cuda *c, void *ptr);
+
+/* Wait for all that was issued, or for an event; the only two places that do. */
+m40llm_status m40_cuda_wait(struct m40_cuda *c, m40llm_error *err);
+m40llm_status m40_cuda_wait_event(struct m40_cuda *c, CUevent event, m40llm_error *err);
 
 /* For data that is made rather than copied: n_bytes <= M40_CUDA_STAGE_BYTES of pinned memory, aligned to 256, the caller's until stage_send(), which issues the copy of its first
  * n_bytes to dst, in order with the operations. Waits where the ring is full. */

@@ -11,7 +11,6 @@
 enum { N_MATVECS = 5 }; /* for 1, 2, 4, 8, 16 tokens */
 enum { N_GEMMS = 3, BY_MATVEC = N_GEMMS };
 enum { ENOUGH_WAVES = 4 }; /* of blocks: with fewer, blocks share K, so that the last wave is a smaller part */
-enum { PACK_PIECE_BYTES = 32 << 20 };
 
 static const uint32_t gemm_tiles[N_GEMMS] = {32, 64, 128}; /* tokens of a block */
 
@@ -36,7 +35,7 @@ static m40llm_status find_kernel(struct m40_cuda *c, const struct m40_format *fo
     return m40_cuda_kernel(c, image, name, out, err);
 }
 
-static m40llm_status load_format(struct m40_cuda *c, const struct m40_format *format, m40llm_error *err)
+m40llm_status m40_cuda_load_format(struct m40_cuda *c, const struct m40_format *format, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     struct format_kernels *kernels;
@@ -66,68 +65,6 @@ static m40llm_status load_format(struct m40_cuda *c, const struct m40_format *fo
     return M40LLM_OK;
 fail:
     return status;
-}
-
-/* ---- matrices ---- */
-
-/* n_tiles row tiles from first on, of row_tile_bytes each, into `out`; each thread packs whole row tiles. */
-static void pack(const struct m40_matrix *matrix, const void *rows, uint64_t first, uint64_t n_tiles, uint64_t row_tile_bytes, uint8_t *out)
-{
-#pragma omp parallel for schedule(static)
-    for (uint64_t i = 0; i < n_tiles; i++)
-        m40_format_pack_rows(matrix->format, rows, matrix->n_rows, matrix->n_cols, first + i, 1, out + i * row_tile_bytes);
-}
-
-static m40llm_status upload(struct m40_backend *be, const struct m40_matrix *matrix, const void *rows, m40llm_error *err)
-{
-    m40llm_status status = M40LLM_OK;
-    uint64_t n_tiles = m40_cuda_div_up(matrix->n_rows, M40_TILE_ROWS), row_tile_bytes = matrix->size_bytes / n_tiles;
-    uint64_t n_piece_tiles = row_tile_bytes < PACK_PIECE_BYTES ? PACK_PIECE_BYTES / row_tile_bytes : 1;
-    uint8_t *piece;
-
-    if (n_piece_tiles > n_tiles)
-        n_piece_tiles = n_tiles;
-    piece = m40_calloc_aligned(n_piece_tiles, row_tile_bytes);
-    M40_FAIL_IF(!piece, M40LLM_NO_MEMORY, "%llu bytes to repack weights in", (unsigned long long)(n_piece_tiles * row_tile_bytes));
-    for (uint64_t first = 0; first < n_tiles; first += n_piece_tiles) {
-        uint64_t n = n_tiles - first < n_piece_tiles ? n_tiles - first : n_piece_tiles;
-
-        pack(matrix, rows, first, n, row_tile_bytes, piece);
-        M40_TRY(m40_cuda_write(be, matrix->data + first * row_tile_bytes, piece, n * row_tile_bytes, err));
-    }
-fail:
-    m40_free(piece);
-    return status;
-}
-
-m40llm_status m40_cuda_matrix_create(struct m40_backend *be, const struct m40_format *format, uint64_t n_rows, uint64_t n_cols, const void *rows,
-                                     struct m40_matrix *out, m40llm_error *err)
-{
-    m40llm_status status = M40LLM_OK;
-    struct m40_cuda *c = m40_cuda_of(be);
-    struct m40_matrix matrix = {.format = format, .n_rows = n_rows, .n_cols = n_cols};
-
-    memset(out, 0, sizeof *out);
-    M40_FAIL_IF(n_rows == 0 || n_cols == 0 || n_rows > UINT32_MAX || n_cols > UINT32_MAX / 128 || n_cols % format->type->block_elems,
-                M40LLM_UNSUPPORTED, "a %s matrix of %llu x %llu", format->type->name, (unsigned long long)n_rows, (unsigned long long)n_cols);
-    M40_FAIL_IF(n_cols > (uint64_t)MATMUL_CHUNK * MATMUL_GROUP && m40_cuda_div_up(n_rows, M40_TILE_ROWS) > M40_CUDA_N_COUNTERS, M40LLM_UNSUPPORTED,
-                "a matrix of %llu rows: at most %u", (unsigned long long)n_rows, (unsigned)M40_CUDA_N_COUNTERS * M40_TILE_ROWS);
-    M40_FAIL_IF(!m40_format_tiled_bytes(format, n_rows, n_cols, &matrix.size_bytes), M40LLM_UNSUPPORTED, "a matrix of %llu x %llu",
-                (unsigned long long)n_rows, (unsigned long long)n_cols);
-    M40_TRY(load_format(c, format, err));
-    M40_TRY(m40_cuda_alloc(be, matrix.size_bytes, &matrix.data, err));
-    M40_TRY(upload(be, &matrix, rows, err));
-    *out = matrix;
-    return M40LLM_OK;
-fail:
-    m40_cuda_free(be, matrix.data);
-    return status;
-}
-
-void m40_cuda_matrix_destroy(struct m40_backend *be, struct m40_matrix *matrix)
-{
-    m40_cuda_free(be, matrix->data);
-    memset(matrix, 0, sizeof *matrix);
 }
 
 /* ---- matmul ---- */

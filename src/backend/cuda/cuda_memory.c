@@ -8,17 +8,47 @@
 
 enum { STAGE_ALIGN = 256 };
 
+m40llm_status m40_cuda_alloc_pinned(struct m40_cuda *c, uint64_t n_bytes, void **out, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+
+    *out = NULL;
+    M40_TRY(m40_cuda_enter(c, err));
+    M40_CUDA_TRY(c->driver, c->driver->MemHostAlloc(out, n_bytes, 0), "%s: %.1f MiB of pinned memory", c->info.spec, (double)n_bytes / 0x1p20);
+    c->counters.n_allocs++;
+fail:
+    return status;
+}
+
+void m40_cuda_free_pinned(struct m40_cuda *c, void *ptr)
+{
+    if (!ptr || m40_cuda_enter(c, NULL) != M40LLM_OK)
+        return;
+    c->counters.n_allocs++;
+    c->driver->MemFreeHost(ptr);
+}
+
+static m40llm_status open_read_buffer(struct m40_cuda *c, uint64_t n_bytes, m40llm_error *err)
+{
+    void *host;
+    m40llm_status status = m40_cuda_alloc_pinned(c, n_bytes, &host, err);
+
+    if (status != M40LLM_OK)
+        return status;
+    m40_cuda_free_pinned(c, c->read_buffer);
+    c->read_buffer = host;
+    c->read_bytes = n_bytes;
+    return M40LLM_OK;
+}
+
 m40llm_status m40_cuda_memory_open(struct m40_cuda *c, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
-    const size_t stages_bytes = (size_t)M40_CUDA_N_STAGES * M40_CUDA_STAGE_BYTES;
     void *host = NULL;
 
-    M40_CUDA_TRY(c->driver, c->driver->MemHostAlloc(&host, stages_bytes, 0), "%s: %zu MiB of pinned memory", c->info.spec, stages_bytes >> 20);
+    M40_TRY(m40_cuda_alloc_pinned(c, (uint64_t)M40_CUDA_N_STAGES * M40_CUDA_STAGE_BYTES, &host, err));
     c->staging.host = host;
-    M40_CUDA_TRY(c->driver, c->driver->MemHostAlloc(&host, M40_CUDA_READ_BYTES, 0), "%s: %d MiB of pinned memory", c->info.spec,
-                 M40_CUDA_READ_BYTES >> 20);
-    c->read_buffer = host;
+    M40_TRY(open_read_buffer(c, M40_CUDA_READ_BYTES, err));
     for (unsigned i = 0; i < M40_CUDA_N_STAGES; i++)
         M40_TRY(m40_cuda_check(c, c->driver->EventCreate(&c->staging.sent[i], CU_EVENT_DISABLE_TIMING), "creating an event", err));
 fail:
@@ -40,10 +70,8 @@ void m40_cuda_memory_close(struct m40_cuda *c)
     for (unsigned i = 0; i < M40_CUDA_N_STAGES; i++)
         if (c->staging.sent[i])
             c->driver->EventDestroy(c->staging.sent[i]);
-    if (c->staging.host)
-        c->driver->MemFreeHost(c->staging.host);
-    if (c->read_buffer)
-        c->driver->MemFreeHost(c->read_buffer);
+    m40_cuda_free_pinned(c, c->staging.host);
+    m40_cuda_free_pinned(c, c->read_buffer);
     memset(&c->staging, 0, sizeof c->staging);
     c->read_buffer = NULL;
 }
@@ -78,9 +106,31 @@ void m40_cuda_free(struct m40_backend *be, m40_addr addr)
 
     if (!addr || m40_cuda_enter(c, NULL) != M40LLM_OK)
         return;
-    c->driver->StreamSynchronize(c->stream);
+    m40_cuda_wait(c, NULL);
     m40_cuda_forget_steps(c);
+    c->counters.n_allocs++;
     c->driver->MemFree(addr);
+}
+
+/* Nothing is under way any more: the ring of stages starts over, so that a step's writes, which end with a wait, never wait for room in it. */
+m40llm_status m40_cuda_wait(struct m40_cuda *c, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+
+    c->counters.n_syncs++;
+    M40_TRY(m40_cuda_check(c, c->driver->StreamSynchronize(c->stream), "waiting for the device", err));
+    c->steps.waited = c->steps.clock;
+    memset(c->staging.is_sending, 0, sizeof c->staging.is_sending);
+    c->staging.current = 0;
+    c->staging.n_used = 0;
+fail:
+    return status;
+}
+
+m40llm_status m40_cuda_wait_event(struct m40_cuda *c, CUevent event, m40llm_error *err)
+{
+    c->counters.n_syncs++;
+    return m40_cuda_check(c, c->driver->EventSynchronize(event), "waiting for the device", err);
 }
 
 /* The stage is full: the next one, once what it held has been sent. */
@@ -90,9 +140,12 @@ static m40llm_status next_stage(struct m40_cuda *c, m40llm_error *err)
     struct m40_cuda_staging *s = &c->staging;
 
     M40_TRY(m40_cuda_check(c, c->driver->EventRecord(s->sent[s->current], c->stream), "recording an event", err));
+    s->is_sending[s->current] = true;
     s->current = (s->current + 1) % M40_CUDA_N_STAGES;
     s->n_used = 0;
-    M40_TRY(m40_cuda_check(c, c->driver->EventSynchronize(s->sent[s->current]), "waiting for a copy to the device", err));
+    if (s->is_sending[s->current])
+        M40_TRY(m40_cuda_wait_event(c, s->sent[s->current], err));
+    s->is_sending[s->current] = false;
 fail:
     return status;
 }
@@ -153,44 +206,13 @@ fail:
     return status;
 }
 
-/* Tiles lie row tile by row tile, so that those of a part that fills its last one can be followed by the next part's. */
-m40llm_status m40_cuda_matrix_stack(struct m40_backend *be, struct m40_matrix *const *parts, uint32_t n, struct m40_matrix *out, m40llm_error *err)
-{
-    m40llm_status status = M40LLM_OK;
-    struct m40_matrix stacked = {.format = parts[0]->format, .n_cols = parts[0]->n_cols};
-    uint64_t done_bytes = 0;
-
-    memset(out, 0, sizeof *out);
-    for (uint32_t i = 0; i < n; i++) {
-        M40_FAIL_IF(parts[i]->format != stacked.format || parts[i]->n_cols != stacked.n_cols || (i + 1 < n && parts[i]->n_rows % M40_STACK_ROWS),
-                    M40LLM_INVALID_ARGUMENT, "a stack of matrices that do not fit on each other");
-        stacked.n_rows += parts[i]->n_rows;
-        stacked.size_bytes += parts[i]->size_bytes;
-    }
-    M40_FAIL_IF(stacked.n_rows > (uint64_t)M40_CUDA_N_COUNTERS * M40_TILE_ROWS, M40LLM_UNSUPPORTED, "a matrix of %llu rows: at most %u",
-                (unsigned long long)stacked.n_rows, (unsigned)M40_CUDA_N_COUNTERS * M40_TILE_ROWS);
-    M40_TRY(m40_cuda_alloc(be, stacked.size_bytes, &stacked.data, err));
-    for (uint32_t i = 0; i < n; i++) {
-        M40_TRY(m40_cuda_copy(be, stacked.data + done_bytes, parts[i]->data, parts[i]->size_bytes, err));
-        done_bytes += parts[i]->size_bytes;
-    }
-    for (uint32_t i = 0; i < n; i++)
-        be->ops.matrix_destroy(be, parts[i]);
-    *out = stacked;
-    return M40LLM_OK;
-fail:
-    m40_cuda_free(be, stacked.data);
-    return status;
-}
-
 m40llm_status m40_cuda_sync(struct m40_backend *be, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     struct m40_cuda *c = m40_cuda_of(be);
 
     M40_TRY(m40_cuda_enter(c, err));
-    c->counters.n_syncs++;
-    M40_TRY(m40_cuda_check(c, c->driver->StreamSynchronize(c->stream), "waiting for the device", err));
+    M40_TRY(m40_cuda_wait(c, err));
 fail:
     return status;
 }
@@ -202,11 +224,10 @@ m40llm_status m40_cuda_read(struct m40_backend *be, void *dst, m40_addr src, uin
 
     M40_TRY(m40_cuda_enter(c, err));
     for (uint64_t done = 0; done < n_bytes;) {
-        uint64_t n = n_bytes - done < M40_CUDA_READ_BYTES ? n_bytes - done : M40_CUDA_READ_BYTES;
+        uint64_t n = n_bytes - done < c->read_bytes ? n_bytes - done : c->read_bytes;
 
         M40_TRY(m40_cuda_check(c, c->driver->MemcpyDtoHAsync(c->read_buffer, src + done, n, c->stream), "copying from the device", err));
-        c->counters.n_syncs++;
-        M40_TRY(m40_cuda_check(c, c->driver->StreamSynchronize(c->stream), "waiting for a copy from the device", err));
+        M40_TRY(m40_cuda_wait(c, err));
         memcpy((uint8_t *)dst + done, c->read_buffer, n);
         done += n;
     }
@@ -229,6 +250,7 @@ m40llm_status m40_cuda_reserve(struct m40_backend *be, const struct m40_workload
     m40llm_status status = M40LLM_OK;
     struct m40_cuda *c = m40_cuda_of(be);
     struct m40_cuda_scratch_sizes sizes = m40_cuda_scratch_sizes(workload);
+    uint64_t read_bytes = workload->read_bytes < M40_CUDA_READ_MAX_BYTES ? workload->read_bytes : M40_CUDA_READ_MAX_BYTES;
 
     M40_TRY(m40_cuda_sync(be, err));
     m40_cuda_forget_steps(c);
@@ -236,6 +258,8 @@ m40llm_status m40_cuda_reserve(struct m40_backend *be, const struct m40_workload
     M40_TRY(alloc_area(c, sizes.block_sums_bytes, &c->scratch.block_sums, err));
     M40_TRY(alloc_area(c, sizes.partials_bytes, &c->scratch.partials, err));
     M40_TRY(alloc_area(c, sizes.counters_bytes, &c->scratch.counters, err));
+    if (read_bytes > c->read_bytes)
+        M40_TRY(open_read_buffer(c, read_bytes, err));
     M40_TRY(m40_cuda_check(c, c->driver->MemsetD8Async(c->scratch.counters.addr, 0, sizes.counters_bytes, c->stream), "clearing counters", err));
     c->workload = *workload;
     m40_cuda_report_loading(c);

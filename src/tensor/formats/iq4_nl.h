@@ -85,7 +85,9 @@ static inline void iq4_nl_block_values(const struct iq4_nl_block *block, float *
     iq4_nl_block_unpack(block, M40_VALUE, values);
 }
 
-static inline void iq4_nl_block_pack(const struct iq4_nl_block *block, unsigned first, uint8_t *tile, unsigned lane)
+#endif
+
+M40_HD void iq4_nl_block_pack(const struct iq4_nl_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
     uint8_t q[32];
 
@@ -94,5 +96,4 @@ static inline void iq4_nl_block_pack(const struct iq4_nl_block *block, unsigned 
     m40_planes_pack(tile + iq4_nl_QUANTS + lane * 16, first, q, 32, 0, 4);
 }
 
-#endif
 #endif

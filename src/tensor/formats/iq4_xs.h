@@ -92,7 +92,9 @@ static inline void iq4_xs_block_values(const struct iq4_xs_block *block, float *
     iq4_xs_block_unpack(block, M40_VALUE, values);
 }
 
-static inline void iq4_xs_block_pack(const struct iq4_xs_block *block, unsigned first, uint8_t *tile, unsigned lane)
+#endif
+
+M40_HD void iq4_xs_block_pack(const struct iq4_xs_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
     uint8_t q[256];
 
@@ -103,5 +105,4 @@ static inline void iq4_xs_block_pack(const struct iq4_xs_block *block, unsigned 
     memcpy(tile + iq4_xs_HEAD + lane * 8, block, 8);
 }
 
-#endif
 #endif

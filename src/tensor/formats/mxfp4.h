@@ -93,7 +93,9 @@ static inline void mxfp4_block_values(const struct mxfp4_block *block, float *va
     mxfp4_block_unpack(block, M40_VALUE, values);
 }
 
-static inline void mxfp4_block_pack(const struct mxfp4_block *block, unsigned first, uint8_t *tile, unsigned lane)
+#endif
+
+M40_HD void mxfp4_block_pack(const struct mxfp4_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
     uint8_t q[32];
 
@@ -102,5 +104,4 @@ static inline void mxfp4_block_pack(const struct mxfp4_block *block, unsigned fi
     tile[mxfp4_EXPONENTS + lane * 8 + first / 32] = block->exponent;
 }
 
-#endif
 #endif

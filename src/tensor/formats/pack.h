@@ -1,15 +1,17 @@
-/* What the host's side of the format files shares: blocks to quants as bytes, bytes to floats, bytes into a tile's planes. */
+/* What packing to tiles shares, on host and device: blocks to quants as bytes, bytes into a tile's planes; and, on the host, bytes to floats. */
 #ifndef M40_TENSOR_FORMATS_PACK_H
 #define M40_TENSOR_FORMATS_PACK_H
 
-#ifndef M40_DEVICE_CODE
-
 #include "tensor/formats/piece.h"
 
+#ifndef M40_DEVICE_CODE
 #include <string.h>
+#elif defined(__clang__)
+#define memcpy __builtin_memcpy /* no headers there */
+#endif
 
 /* n bytes of two nibbles -> q[2n]: the low nibbles, then the high ones. */
-static inline void m40_split_nibbles(const uint8_t *bytes, unsigned n, uint8_t *q)
+M40_HD void m40_split_nibbles(const uint8_t *bytes, unsigned n, uint8_t *q)
 {
     for (unsigned i = 0; i < n; i++) {
         q[i] = bytes[i] & 15;
@@ -18,14 +20,14 @@ static inline void m40_split_nibbles(const uint8_t *bytes, unsigned n, uint8_t *
 }
 
 /* Bit i of the four bytes -> bit 4 of q[i], i = 0..31. */
-static inline void m40_add_high_bits(const uint8_t *bits, uint8_t *q)
+M40_HD void m40_add_high_bits(const uint8_t *bits, uint8_t *q)
 {
     for (unsigned i = 0; i < 32; i++)
         q[i] |= (uint8_t)((bits[i / 8] >> i % 8 & 1) << 4);
 }
 
 /* 64 bytes of four 2-bit fields -> q[256]: per 32 bytes, bits 2j, 2j + 1 of byte i are q[32j + i]. */
-static inline void m40_split_crumbs(const uint8_t *bytes, uint8_t *q)
+M40_HD void m40_split_crumbs(const uint8_t *bytes, uint8_t *q)
 {
     for (unsigned b = 0; b < 8; b++)
         for (unsigned i = 0; i < 32; i++)
@@ -33,12 +35,14 @@ static inline void m40_split_crumbs(const uint8_t *bytes, uint8_t *q)
 }
 
 /* Bit b of byte i of the 32 -> bit `to` of q[32b + i], b = 0..7. */
-static inline void m40_add_high_planes(const uint8_t *bytes, unsigned to, uint8_t *q)
+M40_HD void m40_add_high_planes(const uint8_t *bytes, unsigned to, uint8_t *q)
 {
     for (unsigned b = 0; b < 8; b++)
         for (unsigned i = 0; i < 32; i++)
             q[b * 32 + i] |= (uint8_t)((bytes[i] >> b & 1) << to);
 }
+
+#ifndef M40_DEVICE_CODE
 
 /* q[i] = byte q[i] (0..15) of the table, whose words are little-endian. */
 static inline void m40_look_up(const uint32_t *table, uint8_t *q, unsigned n)
@@ -63,18 +67,6 @@ static inline void m40_subtract_offsets(float *values, unsigned n, const float *
             values[i + j] -= m[i / sub];
 }
 
-/* Where byte `at` of a row lies, from the row's piece in the first of its planes. */
-static inline uint8_t *m40_plane_at(uint8_t *plane_row, unsigned at)
-{
-    return plane_row + at / 16 * M40_PLANE_BYTES + at % 16;
-}
-
-/* n_bytes that do not cross a piece, to byte `at` of the row. */
-static inline void m40_plane_put(uint8_t *plane_row, unsigned at, const void *bytes, unsigned n_bytes)
-{
-    memcpy(m40_plane_at(plane_row, at), bytes, n_bytes);
-}
-
 /* n_bytes from the row's start, over as many planes as they take. */
 static inline void m40_planes_copy(uint8_t *plane_row, const uint8_t *bytes, size_t n_bytes)
 {
@@ -86,9 +78,23 @@ static inline void m40_planes_copy(uint8_t *plane_row, const uint8_t *bytes, siz
         memcpy(plane_row + n_whole * M40_PLANE_BYTES, bytes + n_whole * 16, n_bytes % 16);
 }
 
-/* n quants (a multiple of 32) from column `first` of the chunk, bits [shift, shift + width) of each (width 1, 2 or 4), in words of 32 / width quants: each four
+#endif
+
+/* Where byte `at` of a row lies, from the row's piece in the first of its planes. */
+M40_HD uint8_t *m40_plane_at(uint8_t *plane_row, unsigned at)
+{
+    return plane_row + at / 16 * M40_PLANE_BYTES + at % 16;
+}
+
+/* n_bytes that do not cross a piece, to byte `at` of the row. */
+M40_HD void m40_plane_put(uint8_t *plane_row, unsigned at, const void *bytes, unsigned n_bytes)
+{
+    memcpy(m40_plane_at(plane_row, at), bytes, n_bytes);
+}
+
+/* n quants (a multiple of 32) from column `first` of the chunk, bits [shift, shift + width) of each (width 1, 2, 4 or 8), in words of 32 / width quants: each four
  * neighbours lie at the same place of the word's four bytes, the first four lowest. */
-static inline void m40_planes_pack(uint8_t *plane_row, unsigned first, const uint8_t *q, unsigned n, unsigned shift, unsigned width)
+M40_HD void m40_planes_pack(uint8_t *plane_row, unsigned first, const uint8_t *q, unsigned n, unsigned shift, unsigned width)
 {
     const uint32_t mask = 0x01010101u * ((1u << width) - 1);
 
@@ -101,9 +107,8 @@ static inline void m40_planes_pack(uint8_t *plane_row, unsigned first, const uin
             memcpy(&four, q + i + at / width * 4, 4);
             word |= (four >> shift & mask) << at;
         }
-        m40_plane_put(plane_row, (first + i) * width / 8, &word, 4);
+        *(m40_piece4 *)(void *)m40_plane_at(plane_row, (first + i) * width / 8) = word;
     }
 }
 
-#endif
 #endif

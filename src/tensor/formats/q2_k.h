@@ -99,7 +99,9 @@ static inline void q2_k_block_values(const struct q2_k_block *block, float *valu
     m40_subtract_offsets(values, 256, m, 16);
 }
 
-static inline void q2_k_block_pack(const struct q2_k_block *block, unsigned first, uint8_t *tile, unsigned lane)
+#endif
+
+M40_HD void q2_k_block_pack(const struct q2_k_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
     uint8_t q[256];
 
@@ -110,5 +112,4 @@ static inline void q2_k_block_pack(const struct q2_k_block *block, unsigned firs
     memcpy(tile + q2_k_D + lane * 4, &block->d, 4);
 }
 
-#endif
 #endif

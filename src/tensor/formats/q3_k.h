@@ -78,13 +78,13 @@ M40_HD void q3_k_values(const struct q3_k_lane *lane_state, const struct q3_k_qu
     q3_k_unpack(lane_state, quants, b, q3_k_BIAS, scale, M40_VALUE, values);
 }
 
-#ifndef M40_DEVICE_CODE
-
-static inline void q3_k_block_quants(const struct q3_k_block *block, uint8_t *q)
+M40_HD void q3_k_block_quants(const struct q3_k_block *block, uint8_t *q)
 {
     m40_split_crumbs(block->quants, q);
     m40_add_high_planes(block->high, 2, q);
 }
+
+#ifndef M40_DEVICE_CODE
 
 /* scale[16] is set too. */
 static inline void q3_k_block_unpack(const struct q3_k_block *block, int bias, enum m40_view view, float *scale, float *out)
@@ -115,7 +115,9 @@ static inline void q3_k_block_values(const struct q3_k_block *block, float *valu
     q3_k_block_unpack(block, q3_k_BIAS, M40_VALUE, scale, values);
 }
 
-static inline void q3_k_block_pack(const struct q3_k_block *block, unsigned first, uint8_t *tile, unsigned lane)
+#endif
+
+M40_HD void q3_k_block_pack(const struct q3_k_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
     uint8_t q[256];
 
@@ -127,5 +129,4 @@ static inline void q3_k_block_pack(const struct q3_k_block *block, unsigned firs
     m40_planes_pack(tile + q3_k_QUANTS + lane * 16, 0, q, 256, 0, 2);
 }
 
-#endif
 #endif

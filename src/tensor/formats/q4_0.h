@@ -80,7 +80,9 @@ static inline void q4_0_block_values(const struct q4_0_block *block, float *valu
     (void)q4_0_block_unpack(block, q4_0_BIAS, M40_VALUE, values);
 }
 
-static inline void q4_0_block_pack(const struct q4_0_block *block, unsigned first, uint8_t *tile, unsigned lane)
+#endif
+
+M40_HD void q4_0_block_pack(const struct q4_0_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
     uint8_t q[32];
 
@@ -89,5 +91,4 @@ static inline void q4_0_block_pack(const struct q4_0_block *block, unsigned firs
     m40_planes_pack(tile + q4_0_QUANTS + lane * 16, first, q, 32, 0, 4);
 }
 
-#endif
 #endif

@@ -87,7 +87,9 @@ static inline void q4_1_block_values(const struct q4_1_block *block, float *valu
     m40_subtract_offsets(values, 32, &m, 32);
 }
 
-static inline void q4_1_block_pack(const struct q4_1_block *block, unsigned first, uint8_t *tile, unsigned lane)
+#endif
+
+M40_HD void q4_1_block_pack(const struct q4_1_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
     uint8_t q[32];
 
@@ -97,5 +99,4 @@ static inline void q4_1_block_pack(const struct q4_1_block *block, unsigned firs
     m40_planes_pack(tile + q4_1_QUANTS + lane * 16, first, q, 32, 0, 4);
 }
 
-#endif
 #endif

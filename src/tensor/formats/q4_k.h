@@ -66,13 +66,13 @@ M40_HD void q4_k_values(const struct q4_k_lane *lane_state, const struct q4_k_qu
         values[i] -= m;
 }
 
-#ifndef M40_DEVICE_CODE
-
-static inline void q4_k_block_quants(const struct q4_k_block *block, uint8_t *q)
+M40_HD void q4_k_block_quants(const struct q4_k_block *block, uint8_t *q)
 {
     for (unsigned i = 0; i < 4; i++)
         m40_split_nibbles(block->quants + i * 32, 32, q + i * 64);
 }
+
+#ifndef M40_DEVICE_CODE
 
 static inline void q4_k_block_unpack(const struct q4_k_block *block, enum m40_view view, float *w, float *m)
 {
@@ -101,7 +101,9 @@ static inline void q4_k_block_values(const struct q4_k_block *block, float *valu
     m40_subtract_offsets(values, 256, m, 32);
 }
 
-static inline void q4_k_block_pack(const struct q4_k_block *block, unsigned first, uint8_t *tile, unsigned lane)
+#endif
+
+M40_HD void q4_k_block_pack(const struct q4_k_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
     uint8_t q[256];
 
@@ -111,5 +113,4 @@ static inline void q4_k_block_pack(const struct q4_k_block *block, unsigned firs
     m40_planes_pack(tile + q4_k_QUANTS + lane * 16, 0, q, 256, 0, 4);
 }
 
-#endif
 #endif

@@ -86,7 +86,9 @@ static inline void q5_0_block_values(const struct q5_0_block *block, float *valu
     (void)q5_0_block_unpack(block, q5_0_BIAS, M40_VALUE, values);
 }
 
-static inline void q5_0_block_pack(const struct q5_0_block *block, unsigned first, uint8_t *tile, unsigned lane)
+#endif
+
+M40_HD void q5_0_block_pack(const struct q5_0_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
     uint8_t q[32];
 
@@ -97,5 +99,4 @@ static inline void q5_0_block_pack(const struct q5_0_block *block, unsigned firs
     m40_planes_pack(tile + q5_0_QUANTS + lane * 16, first, q, 32, 0, 4);
 }
 
-#endif
 #endif

@@ -71,14 +71,14 @@ M40_HD void q5_k_values(const struct q5_k_lane *lane_state, const struct q5_k_qu
         values[i] -= m;
 }
 
-#ifndef M40_DEVICE_CODE
-
-static inline void q5_k_block_quants(const struct q5_k_block *block, uint8_t *q)
+M40_HD void q5_k_block_quants(const struct q5_k_block *block, uint8_t *q)
 {
     for (unsigned i = 0; i < 4; i++)
         m40_split_nibbles(block->quants + i * 32, 32, q + i * 64);
     m40_add_high_planes(block->high, 4, q);
 }
+
+#ifndef M40_DEVICE_CODE
 
 static inline void q5_k_block_unpack(const struct q5_k_block *block, enum m40_view view, float *w, float *m)
 {
@@ -107,7 +107,9 @@ static inline void q5_k_block_values(const struct q5_k_block *block, float *valu
     m40_subtract_offsets(values, 256, m, 32);
 }
 
-static inline void q5_k_block_pack(const struct q5_k_block *block, unsigned first, uint8_t *tile, unsigned lane)
+#endif
+
+M40_HD void q5_k_block_pack(const struct q5_k_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
     uint8_t q[256];
 
@@ -118,5 +120,4 @@ static inline void q5_k_block_pack(const struct q5_k_block *block, unsigned firs
     m40_planes_pack(tile + q5_k_QUANTS + lane * 16, 0, q, 256, 0, 4);
 }
 
-#endif
 #endif

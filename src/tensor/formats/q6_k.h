@@ -75,9 +75,7 @@ M40_HD void q6_k_values(const struct q6_k_lane *lane_state, const struct q6_k_qu
     q6_k_unpack(lane_state, quants, b, q6_k_BIAS, M40_VALUE, scale, values);
 }
 
-#ifndef M40_DEVICE_CODE
-
-static inline void q6_k_block_quants(const struct q6_k_block *block, uint8_t *q)
+M40_HD void q6_k_block_quants(const struct q6_k_block *block, uint8_t *q)
 {
     uint8_t upper[256];
 
@@ -87,6 +85,8 @@ static inline void q6_k_block_quants(const struct q6_k_block *block, uint8_t *q)
     for (unsigned i = 0; i < 256; i++)
         q[i] |= (uint8_t)(upper[i] << 4);
 }
+
+#ifndef M40_DEVICE_CODE
 
 static inline void q6_k_block_unpack(const struct q6_k_block *block, int bias, enum m40_view view, float *out)
 {
@@ -110,7 +110,9 @@ static inline void q6_k_block_values(const struct q6_k_block *block, float *valu
     q6_k_block_unpack(block, q6_k_BIAS, M40_VALUE, values);
 }
 
-static inline void q6_k_block_pack(const struct q6_k_block *block, unsigned first, uint8_t *tile, unsigned lane)
+#endif
+
+M40_HD void q6_k_block_pack(const struct q6_k_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
     uint8_t q[256];
 
@@ -122,5 +124,4 @@ static inline void q6_k_block_pack(const struct q6_k_block *block, unsigned firs
     memcpy(tile + q6_k_D + lane * 2, &block->d, 2);
 }
 
-#endif
 #endif

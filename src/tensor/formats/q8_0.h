@@ -62,13 +62,13 @@ M40_HD void q8_0_values(const struct q8_0_lane *lane_state, const struct q8_0_qu
     q8_0_unpack(lane_state, quants, b, M40_VALUE, values);
 }
 
-#ifndef M40_DEVICE_CODE
-
-static inline void q8_0_block_bytes(const struct q8_0_block *block, uint8_t *q)
+M40_HD void q8_0_block_bytes(const struct q8_0_block *block, uint8_t *q)
 {
     for (unsigned i = 0; i < 32; i++)
         q[i] = (uint8_t)(block->quants[i] + 128);
 }
+
+#ifndef M40_DEVICE_CODE
 
 static inline void q8_0_block_unpack(const struct q8_0_block *block, enum m40_view view, float *out)
 {
@@ -89,15 +89,15 @@ static inline void q8_0_block_values(const struct q8_0_block *block, float *valu
     q8_0_block_unpack(block, M40_VALUE, values);
 }
 
-static inline void q8_0_block_pack(const struct q8_0_block *block, unsigned first, uint8_t *tile, unsigned lane)
+#endif
+
+M40_HD void q8_0_block_pack(const struct q8_0_block *block, unsigned first, uint8_t *tile, unsigned lane)
 {
     uint8_t q[32];
 
     q8_0_block_bytes(block, q);
     m40_plane_put(tile + q8_0_D + lane * 16, first / 16, &block->d, 2);
-    m40_plane_put(tile + q8_0_QUANTS + lane * 16, first, q, 16);
-    m40_plane_put(tile + q8_0_QUANTS + lane * 16, first + 16, q + 16, 16);
+    m40_planes_pack(tile + q8_0_QUANTS + lane * 16, first, q, 32, 0, 8);
 }
 
-#endif
 #endif

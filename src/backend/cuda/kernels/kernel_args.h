@@ -151,4 +151,14 @@ struct peak_fma_args {
     float factor, offset;
 };
 
+/* ---- repack.cu ---- */
+
+/* repack_<format>: rows as a file has them, one after another, to tiles of 32 rows x 256 columns (tensor/format.h) whose bytes are zero. A warp a tile: grid (row tiles * chunks, 1, 1), 32
+ * threads. */
+struct repack_args {
+    const uint8_t *rows; /* [n_rows][row_bytes], aligned to 1 */
+    uint8_t *tiles;      /* [ceil(n_rows / 32)][n_chunks][tile_bytes] */
+    uint32_t n_rows, row_bytes, n_chunks;
+};
+
 #endif
