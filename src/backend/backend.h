@@ -200,6 +200,9 @@ struct m40_backend_ops {
     m40llm_status (*embed)(struct m40_backend *be, const struct m40_embed_args *args, m40llm_error *err);
     m40llm_status (*rms_norm)(struct m40_backend *be, const struct m40_rms_norm_args *args, m40llm_error *err);
     m40llm_status (*matmul)(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
+    /* rms_norm, then matmul of what that gives: matmul->x is norm->y, and what norm->y holds afterwards is undefined. NULL: this backend gains nothing by doing both at once. */
+    m40llm_status (*norm_matmul)(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *matmul,
+                                 m40llm_error *err);
     m40llm_status (*rope_append)(struct m40_backend *be, const struct m40_rope_append_args *args, m40llm_error *err);
     m40llm_status (*attention)(struct m40_backend *be, const struct m40_attention_args *args, m40llm_error *err);
     m40llm_status (*silu_mul)(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);

@@ -147,6 +147,24 @@ static m40llm_status matmul(const struct step *s, const struct m40_matrix *w, m4
     return s->f->backend->ops.matmul(s->f->backend, &args, s->err);
 }
 
+/* matmul of rms_norm(x), which may be left in f->normed. */
+static m40llm_status norm_matmul(const struct step *s, m40_addr x, m40_addr weight, const struct m40_matrix *w, m40_addr bias, m40_addr y,
+                                 uint32_t n_rows)
+{
+    m40llm_status status = M40LLM_OK;
+    m40llm_error *err = s->err;
+    struct m40_forward *f = s->f;
+    struct m40_rms_norm_args norm = {x, f->normed, weight, n_rows, f->model->config.n_embd, f->model->config.norm_eps};
+    struct m40_matmul_args args = {.w = w, .x = f->normed, .bias = bias, .y = y, .n_tokens = n_rows};
+
+    if (f->backend->ops.norm_matmul)
+        return f->backend->ops.norm_matmul(f->backend, &norm, &args, err);
+    M40_TRY(f->backend->ops.rms_norm(f->backend, &norm, err));
+    M40_TRY(f->backend->ops.matmul(f->backend, &args, err));
+fail:
+    return status;
+}
+
 /* ---- a layer ---- */
 
 /* q, k and v, and where they are: in rows of their own, or in one row a token. The addresses of args, and its strides, are set. */
@@ -162,8 +180,9 @@ static m40llm_status project(const struct step *s, const struct m40_layer_weight
         args->k = f->q + 4 * (uint64_t)q_dim;
         args->v = args->k + 4 * (uint64_t)kv_dim;
         args->q_stride = args->kv_stride = q_dim + 2 * kv_dim;
-        return matmul(s, &w->qkv, f->normed, w->qkv_bias, 0, f->q, n);
+        return norm_matmul(s, f->x, w->attn_norm, &w->qkv, w->qkv_bias, f->q, n);
     }
+    M40_TRY(rms_norm(s, f->x, w->attn_norm, f->normed, n, c->n_embd));
     args->k = f->k;
     args->v = f->v;
     args->q_stride = q_dim;
@@ -198,7 +217,6 @@ static m40llm_status attention_half(const struct step *s, uint32_t layer)
         .kv = &f->kv[layer], .rows = &s->rows, .q = f->q, .y = f->attn, .n_heads = c->n_heads, .scale = f->attn_scale};
     uint32_t n = s->rows.n_tokens;
 
-    M40_TRY(rms_norm(s, f->x, w->attn_norm, f->normed, n, c->n_embd));
     M40_TRY(project(s, w, &turn));
     M40_TRY(be->ops.rope_append(be, &turn, err));
     attention.q_stride = turn.q_stride;
@@ -219,12 +237,12 @@ static m40llm_status feed_forward_half(const struct step *s, uint32_t layer)
     uint32_t n = s->rows.n_tokens;
     struct m40_silu_mul_args silu = {.gate = f->gate, .up = f->up, .y = f->act, .n_rows = n, .n_cols = c->n_ff, .stride = c->n_ff};
 
-    M40_TRY(rms_norm(s, f->x, w->ffn_norm, f->normed, n, c->n_embd));
     if (w->gate_up.n_rows) {
-        M40_TRY(matmul(s, &w->gate_up, f->normed, 0, 0, f->gate, n));
+        M40_TRY(norm_matmul(s, f->x, w->ffn_norm, &w->gate_up, 0, f->gate, n));
         silu.up = f->gate + 4 * (uint64_t)c->n_ff;
         silu.stride = 2 * c->n_ff;
     } else {
+        M40_TRY(rms_norm(s, f->x, w->ffn_norm, f->normed, n, c->n_embd));
         M40_TRY(matmul(s, &w->gate, f->normed, 0, 0, f->gate, n));
         M40_TRY(matmul(s, &w->up, f->normed, 0, 0, f->up, n));
     }
@@ -247,8 +265,7 @@ static m40llm_status output(const struct step *s)
     if (n == 0)
         return M40LLM_OK;
     M40_TRY(be->ops.gather_rows(be, &(struct m40_gather_rows_args){f->x, s->logit_rows, f->normed, n, c->n_embd}, err));
-    M40_TRY(rms_norm(s, f->normed, f->model->output_norm, f->normed, n, c->n_embd));
-    M40_TRY(matmul(s, &f->model->output, f->normed, 0, 0, f->logits, n));
+    M40_TRY(norm_matmul(s, f->normed, f->model->output_norm, &f->model->output, 0, f->logits, n));
     if (s->end == M40_STEP_ARGMAX)
         M40_TRY(be->ops.argmax(be, &(struct m40_argmax_args){f->logits, f->tokens, n, c->n_vocab}, err));
     else if (s->end == M40_STEP_SAMPLE)

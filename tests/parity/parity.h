@@ -90,6 +90,7 @@ static inline uint32_t parity_below(struct parity *p, uint32_t n)
 /* The tests. dtype, kv type and style where there are several. */
 void parity_embed(struct parity *p, uint32_t dtype);
 void parity_matmul(struct parity *p, uint32_t dtype);
+void parity_norm_matmul(struct parity *p, uint32_t dtype);
 void parity_matmul_alone(struct parity *p, uint32_t dtype);
 void parity_rms_norm(struct parity *p, uint32_t unused);
 void parity_rope_append_norm(struct parity *p, uint32_t kv_type);

@@ -9,6 +9,7 @@
 struct matmul_shape {
     uint32_t n_rows, n_cols, n_tokens;
     bool has_bias, has_residual, in_place; /* in_place: y is the residual */
+    bool has_norm;                         /* of x, whose weight is another input */
 };
 
 struct matmul_case {
@@ -17,8 +18,29 @@ struct matmul_case {
     const void *rows;
 };
 
-enum { X, Y, BIAS, RESIDUAL };
+enum { X, Y, BIAS, RESIDUAL, NORM_WEIGHT };
 enum { LARGER_ROWS = 16384 };
+
+/* As a forward pass does it: by one operation where the backend has it. */
+static m40llm_status issue_norm_matmul(struct m40_backend *be, m40_addr weight, const struct m40_matmul_args *matmul, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_matmul_args args = *matmul;
+    struct m40_rms_norm_args norm = {
+        .x = matmul->x, .weight = weight, .n_rows = matmul->n_tokens, .n_cols = (uint32_t)matmul->w->n_cols, .eps = 1e-5f};
+
+    M40_TRY(be->ops.alloc(be, (uint64_t)norm.n_rows * norm.n_cols * sizeof(float), &norm.y, err));
+    args.x = norm.y;
+    if (be->ops.norm_matmul)
+        M40_TRY(be->ops.norm_matmul(be, &norm, &args, err));
+    else {
+        M40_TRY(be->ops.rms_norm(be, &norm, err));
+        M40_TRY(be->ops.matmul(be, &args, err));
+    }
+fail:
+    be->ops.free(be, norm.y);
+    return status;
+}
 
 static m40llm_status issue_matmul(struct m40_backend *be, const m40_addr *at, const void *data, m40llm_error *err)
 {
@@ -38,7 +60,7 @@ static m40llm_status issue_matmul(struct m40_backend *be, const m40_addr *at, co
     };
 
     M40_TRY(be->ops.matrix_create(be, m->format, s->n_rows, s->n_cols, m->rows, &w, err));
-    M40_TRY(be->ops.matmul(be, &args, err));
+    M40_TRY(s->has_norm ? issue_norm_matmul(be, at[NORM_WEIGHT], &args, err) : be->ops.matmul(be, &args, err));
     M40_TRY(be->ops.sync(be, err));
 fail:
     be->ops.matrix_destroy(be, &w);
@@ -46,13 +68,14 @@ fail:
 }
 
 /* Makes the case around x [n_tokens][n_cols] and runs it. */
-static void run_matmul(struct parity *p, struct parity_case *c, const struct matmul_case *m, const float *x, const float *bias, const float *residual)
+static void run_matmul(struct parity *p, struct parity_case *c, const struct matmul_case *m, const float *x, const float *bias, const float *residual,
+                       const float *norm_weight)
 {
     const struct matmul_shape *s = &m->shape;
     size_t y_bytes = (size_t)s->n_tokens * s->n_rows * sizeof(float);
 
-    snprintf(c->name, sizeof c->name, "matmul %s %ux%u, %u tokens%s%s", m->format->type->name, s->n_rows, s->n_cols, s->n_tokens,
-             s->has_bias ? ", bias" : "",
+    snprintf(c->name, sizeof c->name, "matmul %s %ux%u, %u tokens%s%s%s", m->format->type->name, s->n_rows, s->n_cols, s->n_tokens,
+             s->has_norm ? ", norm" : "", s->has_bias ? ", bias" : "",
              s->in_place       ? ", residual in place"
              : s->has_residual ? ", residual"
                                : "");
@@ -65,6 +88,8 @@ static void run_matmul(struct parity *p, struct parity_case *c, const struct mat
     parity_out(c, y_bytes);
     parity_in(c, bias, s->n_rows * sizeof *bias);
     parity_in(c, residual, y_bytes);
+    if (s->has_norm)
+        parity_in(c, norm_weight, s->n_cols * sizeof *norm_weight);
     if (s->in_place) {
         c->buffers[Y].data = residual;
         c->buffers[Y].use = PARITY_IN_OUT;
@@ -82,7 +107,7 @@ static void check_matmul(struct parity *p, const struct m40_format *format, stru
     const float *bias = parity_floats(p, &c, s.n_rows, PARITY_RANDOM), *residual = parity_floats(p, &c, n_y, PARITY_RANDOM);
     double *expected = parity_alloc(&c, n_y * sizeof *expected), *bound = parity_alloc(&c, n_y * sizeof *bound);
 
-    run_matmul(p, &c, &m, x, bias, residual);
+    run_matmul(p, &c, &m, x, bias, residual, NULL);
     if (p->targets[0].is_wanted || p->targets[p->n_targets - 1].has_cublas) {
         ref64_matmul(format, rows, s.n_rows, s.n_cols, x, s.has_bias ? bias : NULL, s.has_residual || s.in_place ? residual : NULL, s.n_tokens,
                      expected, bound);
@@ -141,6 +166,27 @@ void parity_matmul(struct parity *p, uint32_t dtype)
     check_matmul(p, format, (struct matmul_shape){.n_rows = p->is_thin ? 64 : 257, .n_cols = 4352, .n_tokens = 7, .in_place = true}, PARITY_RANDOM);
 }
 
+/* The norm of x within the matmul, against both one after the other. */
+void parity_norm_matmul(struct parity *p, uint32_t dtype)
+{
+    const struct m40_format *format = m40_format(dtype);
+    const uint32_t *cols = column_counts(format), tokens[] = {1, 1, 3};
+
+    for (unsigned k = 0; cols[k]; k++) {
+        const struct matmul_shape s = {.n_rows = k % 2 ? 97 : 33, .n_cols = cols[k], .n_tokens = tokens[k % 3], .has_bias = k % 2, .has_norm = true};
+        struct parity_case c = {0};
+        void *rows = random_weights(&p->random, format, (uint64_t)s.n_rows * s.n_cols);
+        struct matmul_case m = {.shape = s, .format = format, .rows = rows};
+        const float *x = parity_floats(p, &c, (size_t)s.n_tokens * s.n_cols, parity_input(k));
+        const float *bias = parity_floats(p, &c, s.n_rows, PARITY_RANDOM), *weight = parity_floats(p, &c, s.n_cols, PARITY_RANDOM);
+        const float *residual = parity_floats(p, &c, (size_t)s.n_tokens * s.n_rows, PARITY_RANDOM);
+
+        run_matmul(p, &c, &m, x, bias, residual, weight);
+        free(rows);
+        parity_case_free(&c);
+    }
+}
+
 /* A token's row has the same bits whether it comes alone or with others. */
 void parity_matmul_alone(struct parity *p, uint32_t dtype)
 {
@@ -155,13 +201,13 @@ void parity_matmul_alone(struct parity *p, uint32_t dtype)
         const float *none = parity_floats(p, &batch, (size_t)s.n_tokens * s.n_rows, PARITY_RANDOM);
         uint32_t chosen[3] = {0, parity_below(p, s.n_tokens), s.n_tokens - 1};
 
-        run_matmul(p, &batch, &m, x, none, none);
+        run_matmul(p, &batch, &m, x, none, none, NULL);
         for (unsigned i = 0; i < 3; i++) {
             struct parity_case alone = {0};
             struct matmul_case one = m;
 
             one.shape.n_tokens = 1;
-            run_matmul(p, &alone, &one, x + (size_t)chosen[i] * s.n_cols, none, none);
+            run_matmul(p, &alone, &one, x + (size_t)chosen[i] * s.n_cols, none, none, NULL);
             parity_check_same(p, &batch, Y, (size_t)chosen[i] * s.n_rows * sizeof(float), &alone, Y);
             parity_case_free(&alone);
         }

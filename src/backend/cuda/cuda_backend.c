@@ -64,6 +64,7 @@ static const struct m40_backend_ops cuda_ops = {
     .copy = m40_cuda_copy,
     .embed = m40_cuda_embed,
     .rms_norm = m40_cuda_rms_norm,
+    .norm_matmul = m40_cuda_norm_matmul,
     .matmul = m40_cuda_matmul,
     .rope_append = m40_cuda_rope_append,
     .attention = m40_cuda_attention,

@@ -229,17 +229,25 @@ static struct piece plan(const struct m40_cuda *c, const struct m40_matrix *w, u
     return best;
 }
 
-m40llm_status m40_cuda_matmul(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err)
+static m40llm_status check_limits(const struct m40_cuda *c, const struct m40_matmul_args *args, m40llm_error *err)
 {
-    struct m40_cuda *c = m40_cuda_of(be);
     const struct m40_workload *limit = &c->workload;
     const struct m40_matrix *w = args->w;
-    m40llm_status status = M40LLM_OK;
-    struct piece piece;
 
     if (args->n_tokens > limit->n_tokens || w->n_cols > limit->n_cols || w->n_rows > limit->n_rows)
         return m40_fail(err, M40LLM_INVALID_ARGUMENT, "matmul of %u tokens, %llu x %llu, is beyond the reserved %u tokens, %u x %u", args->n_tokens,
                         (unsigned long long)w->n_rows, (unsigned long long)w->n_cols, limit->n_tokens, limit->n_rows, limit->n_cols);
+    return M40LLM_OK;
+}
+
+m40llm_status m40_cuda_matmul(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err)
+{
+    struct m40_cuda *c = m40_cuda_of(be);
+    const struct m40_matrix *w = args->w;
+    m40llm_status status = M40LLM_OK;
+    struct piece piece;
+
+    M40_TRY(check_limits(c, args, err));
     if (c->cublas && args->n_tokens >= c->cublas->min_tokens)
         return m40_cuda_cublas_matmul(c, kernels_of(c, w)->dequant, args, err);
     for (uint32_t first = 0; first < args->n_tokens; first += piece.n_tokens) {
@@ -247,6 +255,28 @@ m40llm_status m40_cuda_matmul(struct m40_backend *be, const struct m40_matmul_ar
         M40_TRY(piece.kernel == BY_MATVEC ? launch_matvec(c, args, first, piece.n_tokens, err)
                                           : launch_gemm(c, args, first, piece.n_tokens, piece.kernel, err));
     }
+fail:
+    return status;
+}
+
+m40llm_status m40_cuda_norm_matmul(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args,
+                                   m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_cuda *c = m40_cuda_of(be);
+    struct matmul_kernel_args k;
+
+    assert(args->x == norm->y && norm->n_rows == args->n_tokens && norm->n_cols == args->w->n_cols);
+    if (args->n_tokens != 1) { /* every block would have to read all of x */
+        M40_TRY(m40_cuda_rms_norm(be, norm, err));
+        return m40_cuda_matmul(be, args, err);
+    }
+    M40_TRY(check_limits(c, args, err));
+    k = kernel_args(c, args, 0, 1);
+    k.x = m40_cuda_ptr(norm->x);
+    k.norm_weight = m40_cuda_ptr(norm->weight);
+    k.norm_eps = norm->eps;
+    return launch_stream(c, kernels_of(c, args->w)->matvec[0], &k, args->w, 1, err);
 fail:
     return status;
 }

@@ -1,4 +1,4 @@
-/* rms_norm of docs/numerics.md for a row of at most 256 columns, by one warp: each partial sum has one term or none, and a lane keeps eight of them (j = 32 g + lane). */
+/* The parts of rms_norm (docs/numerics.md), and the whole of it for a row of at most 256 columns, by one warp: each partial sum has one term or none, and a lane keeps eight of them (j = 32 g + lane). */
 #ifndef M40_CUDA_KERNELS_HEAD_NORM_H
 #define M40_CUDA_KERNELS_HEAD_NORM_H
 
@@ -11,6 +11,19 @@ M40_HD float warp_tree(float p)
 {
     M40_UNROLL
     for (uint32_t d = 16; d > 0; d /= 2)
+        p = p + simt_shfl_xor_f32(p, d);
+    return p;
+}
+
+enum { NORM_WARPS = 8 }; /* whose lanes have a long row's 256 partial sums */
+
+/* The tree's last levels: s[g] is the sum of warp g. Every lane of a warp calls it and gets the sum. */
+M40_HD float block_tree(const float *s)
+{
+    float p = s[simt_lane() % NORM_WARPS];
+
+    M40_UNROLL
+    for (uint32_t d = 4; d > 0; d /= 2)
         p = p + simt_shfl_xor_f32(p, d);
     return p;
 }

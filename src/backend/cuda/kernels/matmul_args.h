@@ -46,6 +46,8 @@ struct matmul_kernel_args {
     uint32_t *counters; /* [row tiles or blocks of the gemm], zero, and zero again afterwards; as partials */
     uint32_t n_rows, n_cols;
     uint32_t n_tokens;
+    float norm_eps;
+    const float *norm_weight; /* [n_cols] or NULL; matvec1 only: x is normalised first, as rms_norm does it */
 };
 
 struct embed_kernel_args {

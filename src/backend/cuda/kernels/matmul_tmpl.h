@@ -1,4 +1,5 @@
 /* The kernels of one weight format. A file matmul_<format>.cu includes the format's description, defines MATMUL_FORMAT as its name there, and includes this. */
+#include "backend/cuda/kernels/head_norm.h"
 #include "backend/cuda/kernels/matmul_args.h"
 #include "base/fmath.h"
 #include "base/portable.h"

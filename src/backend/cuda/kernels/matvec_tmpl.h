@@ -29,6 +29,7 @@ struct MATVEC_NAME(matvec_shared) {
     struct MATVEC_NAME(matvec_x) chunks[MATVEC_WARPS];
     float sums[MATVEC_BUFFERS(MATVEC_T)][MATVEC_WARPS][MATVEC_ITEMS][MATMUL_TILE]; /* of chunks; item: token * MATVEC_R + row tile */
     uint32_t is_last[MATVEC_WARPS * SIMT_WARP];
+    float norm[NORM_WARPS]; /* sums of squares */
 };
 
 /* Brings the chunk's columns of x, the first of which is first_col; what does not exist becomes zeros, which enter no sum that is used. */
@@ -78,6 +79,31 @@ M40_HD void MATVEC_NAME(matvec_bring)(struct MATVEC_NAME(matvec_x) * to, const s
     else
         MATVEC_NAME(matvec_bring_part)(to, args, first_col);
 }
+
+#if MATVEC_T == 1
+/* The chunk's columns of x, in place, as rms_norm would give them. Called by every thread. */
+M40_HD void MATVEC_NAME(matvec_norm)(struct MATVEC_NAME(matvec_x) * chunk, float *shared_sums, const struct matmul_kernel_args *args,
+                                     uint32_t first_col)
+{
+    float p = 0.0f, r;
+
+    if (simt_warp() < NORM_WARPS) {
+        for (uint32_t c = simt_thread(); c < args->n_cols; c += NORM_WARPS * SIMT_WARP)
+            p = m40_fmaf(args->x[c], args->x[c], p);
+        p = warp_tree(p);
+        if (simt_lane() == 0)
+            shared_sums[simt_warp()] = p;
+    }
+    simt_barrier();
+    r = norm_scale(block_tree(shared_sums), args->n_cols, args->norm_eps);
+    for (uint32_t s = 0; s < MATMUL_CHUNK_SUBS; s++) {
+        const uint32_t col = first_col + s * MATMUL_TILE + simt_lane();
+
+        if (col < args->n_cols)
+            chunk->x[s][simt_lane()] = (chunk->x[s][simt_lane()] * r) * args->norm_weight[col];
+    }
+}
+#endif
 
 /* Sums of x over the offsets' sub-blocks, each by one lane. */
 M40_HD void MATVEC_NAME(matvec_sum)(struct MATVEC_NAME(matvec_x) * chunk)
@@ -321,6 +347,12 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_WA
     MATVEC_NAME(matvec_begin)(&rows, tiles);
     MATVEC_NAME(matvec_bring)(chunk, &args, chunk_index * MATMUL_CHUNK);
     simt_warp_barrier();
+#if MATVEC_T == 1
+    if (args.norm_weight) {
+        MATVEC_NAME(matvec_norm)(chunk, shared->norm, &args, chunk_index * MATMUL_CHUNK);
+        simt_warp_barrier();
+    }
+#endif
     if (MATMUL_HAS_OFFSETS) {
         MATVEC_NAME(matvec_sum)(chunk);
         simt_warp_barrier();

@@ -3,7 +3,7 @@
 #include "backend/cuda/kernels/kernel_args.h"
 
 struct rms_norm_shared {
-    float s[8];
+    float s[NORM_WARPS];
 };
 
 enum { N_KEPT = 16 }; /* elements of its row that a thread keeps: rows of up to 4096 are read once, and all loads are under way together */
@@ -33,11 +33,7 @@ SIMT_KERNEL(rms_norm, struct rms_norm_args, 256)
     if (simt_lane() == 0)
         shared->s[simt_warp()] = p;
     simt_barrier();
-    p = shared->s[simt_lane() % 8];
-    M40_UNROLL
-    for (uint32_t d = 4; d > 0; d /= 2)
-        p = p + simt_shfl_xor_f32(p, d);
-    r = norm_scale(p, args.n_cols, args.eps);
+    r = norm_scale(block_tree(shared->s), args.n_cols, args.eps);
     M40_UNROLL
     for (uint32_t k = 0; k < N_KEPT; k++) {
         uint32_t c = 256 * k + simt_thread();
