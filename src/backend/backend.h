@@ -203,6 +203,9 @@ struct m40_backend_ops {
     /* rms_norm, then matmul of what that gives: matmul->x is norm->y, and what norm->y holds afterwards is undefined. NULL: this backend gains nothing by doing both at once. */
     m40llm_status (*norm_matmul)(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *matmul,
                                  m40llm_error *err);
+    /* norm_matmul whose result is gate and, behind it, up: y [n_tokens][n_rows / 2] = silu(gate) * up. matmul has no bias and no residual; what matmul->y holds afterwards is undefined. NULL as above. */
+    m40llm_status (*norm_swiglu)(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *matmul, m40_addr y,
+                                 m40llm_error *err);
     m40llm_status (*rope_append)(struct m40_backend *be, const struct m40_rope_append_args *args, m40llm_error *err);
     m40llm_status (*attention)(struct m40_backend *be, const struct m40_attention_args *args, m40llm_error *err);
     m40llm_status (*silu_mul)(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);

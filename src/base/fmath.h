@@ -1,4 +1,4 @@
-/* exp for host and device: the same bits everywhere, because it is made of IEEE multiply, add and fma in a written order. See docs/numerics.md.
+/* exp, and what is made of it, for host and device: the same bits everywhere, because it is made of IEEE multiply, add and fma in a written order. See docs/numerics.md.
  * m40_fmaf, m40_bits_to_f32 and m40_f32_to_bits come from half.h (host) or simt.h (device). */
 #ifndef M40_BASE_FMATH_H
 #define M40_BASE_FMATH_H
@@ -39,6 +39,12 @@ M40_HD float m40_expf(float x)
     i = (int)n;
     half = i / 2;
     return p * m40_bits_to_f32((unsigned)(half + 127) << 23) * m40_bits_to_f32((unsigned)(i - half + 127) << 23);
+}
+
+/* silu(g) * u. */
+M40_HD float m40_swiglu(float g, float u)
+{
+    return (g / (1.0f + m40_expf(-g))) * u;
 }
 
 #endif

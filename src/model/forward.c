@@ -226,28 +226,43 @@ fail:
     return status;
 }
 
-static m40llm_status feed_forward_half(const struct step *s, uint32_t layer)
+/* silu(gate) * up, into f->act. */
+static m40llm_status gate_up(const struct step *s, const struct m40_layer_weights *w)
 {
     m40llm_status status = M40LLM_OK;
     m40llm_error *err = s->err;
     struct m40_forward *f = s->f;
     struct m40_backend *be = f->backend;
     const struct m40_model_config *c = &f->model->config;
-    const struct m40_layer_weights *w = &f->model->layers[layer];
     uint32_t n = s->rows.n_tokens;
+    struct m40_rms_norm_args norm = {f->x, f->normed, w->ffn_norm, n, c->n_embd, c->norm_eps};
+    struct m40_matmul_args both = {.w = &w->gate_up, .x = f->normed, .y = f->gate, .n_tokens = n};
     struct m40_silu_mul_args silu = {.gate = f->gate, .up = f->up, .y = f->act, .n_rows = n, .n_cols = c->n_ff, .stride = c->n_ff};
 
+    if (w->gate_up.n_rows && be->ops.norm_swiglu)
+        return be->ops.norm_swiglu(be, &norm, &both, f->act, err);
+    M40_TRY(be->ops.rms_norm(be, &norm, err));
     if (w->gate_up.n_rows) {
-        M40_TRY(norm_matmul(s, f->x, w->ffn_norm, &w->gate_up, 0, f->gate, n));
+        M40_TRY(be->ops.matmul(be, &both, err));
         silu.up = f->gate + 4 * (uint64_t)c->n_ff;
         silu.stride = 2 * c->n_ff;
     } else {
-        M40_TRY(rms_norm(s, f->x, w->ffn_norm, f->normed, n, c->n_embd));
         M40_TRY(matmul(s, &w->gate, f->normed, 0, 0, f->gate, n));
         M40_TRY(matmul(s, &w->up, f->normed, 0, 0, f->up, n));
     }
     M40_TRY(be->ops.silu_mul(be, &silu, err));
-    M40_TRY(matmul(s, &w->down, f->act, 0, f->x, f->x, n));
+fail:
+    return status;
+}
+
+static m40llm_status feed_forward_half(const struct step *s, uint32_t layer)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_forward *f = s->f;
+    const struct m40_layer_weights *w = &f->model->layers[layer];
+
+    M40_TRY(gate_up(s, w));
+    M40_TRY(matmul(s, &w->down, f->act, 0, f->x, f->x, s->rows.n_tokens));
 fail:
     return status;
 }

@@ -10,6 +10,7 @@ struct matmul_shape {
     uint32_t n_rows, n_cols, n_tokens;
     bool has_bias, has_residual, in_place; /* in_place: y is the residual */
     bool has_norm;                         /* of x, whose weight is another input */
+    bool is_gated;                         /* has_norm too; y is silu(gate) * up of n_rows / 2 rows each */
 };
 
 struct matmul_case {
@@ -21,24 +22,36 @@ struct matmul_case {
 enum { X, Y, BIAS, RESIDUAL, NORM_WEIGHT };
 enum { LARGER_ROWS = 16384 };
 
-/* As a forward pass does it: by one operation where the backend has it. */
-static m40llm_status issue_norm_matmul(struct m40_backend *be, m40_addr weight, const struct m40_matmul_args *matmul, m40llm_error *err)
+/* As a forward pass does it: by one operation where the backend has it. matmul->y gets the result. */
+static m40llm_status issue_normed(struct m40_backend *be, m40_addr weight, bool is_gated, const struct m40_matmul_args *matmul, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
+    const uint32_t n_cols = (uint32_t)matmul->w->n_cols, n_rows = (uint32_t)matmul->w->n_rows, n = matmul->n_tokens;
     struct m40_matmul_args args = *matmul;
-    struct m40_rms_norm_args norm = {
-        .x = matmul->x, .weight = weight, .n_rows = matmul->n_tokens, .n_cols = (uint32_t)matmul->w->n_cols, .eps = 1e-5f};
+    struct m40_rms_norm_args norm = {.x = matmul->x, .weight = weight, .n_rows = n, .n_cols = n_cols, .eps = 1e-5f};
+    struct m40_silu_mul_args silu = {.y = matmul->y, .n_rows = n, .n_cols = n_rows / 2, .stride = n_rows};
+    m40_addr both = 0;
 
-    M40_TRY(be->ops.alloc(be, (uint64_t)norm.n_rows * norm.n_cols * sizeof(float), &norm.y, err));
+    M40_TRY(be->ops.alloc(be, (uint64_t)n * n_cols * sizeof(float), &norm.y, err));
+    M40_TRY(be->ops.alloc(be, (uint64_t)n * n_rows * sizeof(float), &both, err));
     args.x = norm.y;
-    if (be->ops.norm_matmul)
+    if (is_gated)
+        args.y = both;
+    if (is_gated && be->ops.norm_swiglu) {
+        M40_TRY(be->ops.norm_swiglu(be, &norm, &args, matmul->y, err));
+    } else if (!is_gated && be->ops.norm_matmul) {
         M40_TRY(be->ops.norm_matmul(be, &norm, &args, err));
-    else {
+    } else {
         M40_TRY(be->ops.rms_norm(be, &norm, err));
         M40_TRY(be->ops.matmul(be, &args, err));
+        silu.gate = both;
+        silu.up = both + n_rows / 2 * sizeof(float);
+        if (is_gated)
+            M40_TRY(be->ops.silu_mul(be, &silu, err));
     }
 fail:
     be->ops.free(be, norm.y);
+    be->ops.free(be, both);
     return status;
 }
 
@@ -60,7 +73,7 @@ static m40llm_status issue_matmul(struct m40_backend *be, const m40_addr *at, co
     };
 
     M40_TRY(be->ops.matrix_create(be, m->format, s->n_rows, s->n_cols, m->rows, &w, err));
-    M40_TRY(s->has_norm ? issue_norm_matmul(be, at[NORM_WEIGHT], &args, err) : be->ops.matmul(be, &args, err));
+    M40_TRY(s->has_norm ? issue_normed(be, at[NORM_WEIGHT], s->is_gated, &args, err) : be->ops.matmul(be, &args, err));
     M40_TRY(be->ops.sync(be, err));
 fail:
     be->ops.matrix_destroy(be, &w);
@@ -72,10 +85,13 @@ static void run_matmul(struct parity *p, struct parity_case *c, const struct mat
                        const float *norm_weight)
 {
     const struct matmul_shape *s = &m->shape;
-    size_t y_bytes = (size_t)s->n_tokens * s->n_rows * sizeof(float);
+    size_t y_bytes = (size_t)s->n_tokens * (s->is_gated ? s->n_rows / 2 : s->n_rows) * sizeof(float);
 
     snprintf(c->name, sizeof c->name, "matmul %s %ux%u, %u tokens%s%s%s", m->format->type->name, s->n_rows, s->n_cols, s->n_tokens,
-             s->has_norm ? ", norm" : "", s->has_bias ? ", bias" : "",
+             s->is_gated   ? ", norm, gated"
+             : s->has_norm ? ", norm"
+                           : "",
+             s->has_bias ? ", bias" : "",
              s->in_place       ? ", residual in place"
              : s->has_residual ? ", residual"
                                : "");
@@ -166,14 +182,27 @@ void parity_matmul(struct parity *p, uint32_t dtype)
     check_matmul(p, format, (struct matmul_shape){.n_rows = p->is_thin ? 64 : 257, .n_cols = 4352, .n_tokens = 7, .in_place = true}, PARITY_RANDOM);
 }
 
-/* The norm of x within the matmul, against both one after the other. */
+/* The norm of x within the matmul, and the product of gate and up, against one after the other. */
 void parity_norm_matmul(struct parity *p, uint32_t dtype)
 {
     const struct m40_format *format = m40_format(dtype);
     const uint32_t *cols = column_counts(format), tokens[] = {1, 1, 3};
+    unsigned n_cols = 0;
 
-    for (unsigned k = 0; cols[k]; k++) {
-        const struct matmul_shape s = {.n_rows = k % 2 ? 97 : 33, .n_cols = cols[k], .n_tokens = tokens[k % 3], .has_bias = k % 2, .has_norm = true};
+    while (cols[n_cols])
+        n_cols++;
+    for (unsigned k = 0; k < 3 * n_cols; k++) {
+        const bool is_gated = k >= n_cols;
+        const struct matmul_shape s = {
+            .n_rows = is_gated ? (k % 4 ? 64 * (k % 4) : 6)
+                      : k % 2  ? 97
+                               : 33,
+            .n_cols = cols[k % n_cols],
+            .n_tokens = tokens[k % 3],
+            .has_bias = !is_gated && k % 2,
+            .has_norm = true,
+            .is_gated = is_gated,
+        };
         struct parity_case c = {0};
         void *rows = random_weights(&p->random, format, (uint64_t)s.n_rows * s.n_cols);
         struct matmul_case m = {.shape = s, .format = format, .rows = rows};

@@ -65,6 +65,7 @@ static const struct m40_backend_ops cuda_ops = {
     .embed = m40_cuda_embed,
     .rms_norm = m40_cuda_rms_norm,
     .norm_matmul = m40_cuda_norm_matmul,
+    .norm_swiglu = m40_cuda_norm_swiglu,
     .matmul = m40_cuda_matmul,
     .rope_append = m40_cuda_rope_append,
     .attention = m40_cuda_attention,

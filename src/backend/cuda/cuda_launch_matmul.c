@@ -111,7 +111,7 @@ static m40llm_status launch_stream(struct m40_cuda *c, CUfunction kernel, struct
 {
     uint32_t n_groups = n_groups_of(w), n_span = n_groups <= MATVEC_SPAN_GROUPS(tokens) ? n_groups : 1, n_spans = n_groups / n_span;
     uint32_t n_resident = c->n_sms * (MATVEC_RESIDENT_WARPS / (n_span * MATMUL_GROUP)), n_blocks = n_resident / n_spans;
-    uint32_t n_units = m40_cuda_div_up(k->n_rows, MATMUL_TILE * MATVEC_ROW_TILES(tokens));
+    uint32_t n_units = m40_cuda_div_up(k->n_rows / (k->is_gated ? 2 : 1), MATMUL_TILE * MATVEC_ROW_TILES(tokens));
 
     if (n_blocks > n_units)
         n_blocks = n_units;
@@ -259,24 +259,53 @@ fail:
     return status;
 }
 
+/* Norm and matmul by one launch, for one token; gated: 0, or y of norm_swiglu. With more tokens every block would have to read all of x. */
+static m40llm_status launch_normed(struct m40_cuda *c, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args, m40_addr gated,
+                                   m40llm_error *err)
+{
+    struct matmul_kernel_args k = kernel_args(c, args, 0, 1);
+
+    k.x = m40_cuda_ptr(norm->x);
+    k.norm_weight = m40_cuda_ptr(norm->weight);
+    k.norm_eps = norm->eps;
+    if (gated) {
+        k.is_gated = 1;
+        k.y = m40_cuda_ptr(gated);
+    }
+    return launch_stream(c, kernels_of(c, args->w)->matvec[0], &k, args->w, 1, err);
+}
+
 m40llm_status m40_cuda_norm_matmul(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args,
                                    m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     struct m40_cuda *c = m40_cuda_of(be);
-    struct matmul_kernel_args k;
 
     assert(args->x == norm->y && norm->n_rows == args->n_tokens && norm->n_cols == args->w->n_cols);
-    if (args->n_tokens != 1) { /* every block would have to read all of x */
-        M40_TRY(m40_cuda_rms_norm(be, norm, err));
-        return m40_cuda_matmul(be, args, err);
-    }
     M40_TRY(check_limits(c, args, err));
-    k = kernel_args(c, args, 0, 1);
-    k.x = m40_cuda_ptr(norm->x);
-    k.norm_weight = m40_cuda_ptr(norm->weight);
-    k.norm_eps = norm->eps;
-    return launch_stream(c, kernels_of(c, args->w)->matvec[0], &k, args->w, 1, err);
+    if (args->n_tokens == 1)
+        return launch_normed(c, norm, args, 0, err);
+    M40_TRY(m40_cuda_rms_norm(be, norm, err));
+    M40_TRY(m40_cuda_matmul(be, args, err));
+fail:
+    return status;
+}
+
+m40llm_status m40_cuda_norm_swiglu(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args, m40_addr y,
+                                   m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_cuda *c = m40_cuda_of(be);
+    const uint32_t n_rows = (uint32_t)args->w->n_rows;
+    const struct m40_silu_mul_args silu = {
+        .gate = args->y, .up = advance(args->y, n_rows / 2), .y = y, .n_rows = args->n_tokens, .n_cols = n_rows / 2, .stride = n_rows};
+
+    assert(n_rows % 2 == 0 && !args->bias && !args->residual);
+    M40_TRY(check_limits(c, args, err));
+    if (args->n_tokens == 1 && n_rows % (2 * MATMUL_TILE) == 0)
+        return launch_normed(c, norm, args, y, err);
+    M40_TRY(m40_cuda_norm_matmul(be, norm, args, err));
+    M40_TRY(m40_cuda_silu_mul(be, &silu, err));
 fail:
     return status;
 }

@@ -4,11 +4,6 @@
 #include "backend/cuda/kernels/words.h"
 #include "base/fmath.h"
 
-M40_HD float silu_mul_one(float g, float u)
-{
-    return (g / (1.0f + m40_expf(-g))) * u;
-}
-
 SIMT_KERNEL(silu_mul, struct silu_mul_args, 256)
 {
     uint32_t i = simt_block_x() * 256 + simt_thread();
@@ -17,13 +12,13 @@ SIMT_KERNEL(silu_mul, struct silu_mul_args, 256)
 
     if (!args.is_wide) {
         if (i < args.n_cols)
-            y[i] = silu_mul_one(gate[i], up[i]);
+            y[i] = m40_swiglu(gate[i], up[i]);
     } else if (i < args.n_cols / 4) {
         struct m40_f32x4 g = m40_load_f32x4(gate + 4 * i), u = m40_load_f32x4(up + 4 * i), out;
 
         M40_UNROLL
         for (uint32_t j = 0; j < 4; j++)
-            out.v[j] = silu_mul_one(g.v[j], u.v[j]);
+            out.v[j] = m40_swiglu(g.v[j], u.v[j]);
         m40_store_f32x4(y + 4 * i, out);
     }
 }

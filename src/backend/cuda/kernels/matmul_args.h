@@ -47,7 +47,9 @@ struct matmul_kernel_args {
     uint32_t n_rows, n_cols;
     uint32_t n_tokens;
     float norm_eps;
-    const float *norm_weight; /* [n_cols] or NULL; matvec1 only: x is normalised first, as rms_norm does it */
+    /* matvec1 only: */
+    const float *norm_weight; /* [n_cols] or NULL; x is normalised first, as rms_norm does it */
+    uint32_t is_gated;        /* n_rows / 2 rows of gate, a multiple of 32, and as many of up: y is silu(gate) * up, without bias and residual */
 };
 
 struct embed_kernel_args {

@@ -30,6 +30,7 @@ struct MATVEC_NAME(matvec_shared) {
     float sums[MATVEC_BUFFERS(MATVEC_T)][MATVEC_WARPS][MATVEC_ITEMS][MATMUL_TILE]; /* of chunks; item: token * MATVEC_R + row tile */
     uint32_t is_last[MATVEC_WARPS * SIMT_WARP];
     float norm[NORM_WARPS]; /* sums of squares */
+    float gate[MATMUL_TILE];
 };
 
 /* Brings the chunk's columns of x, the first of which is first_col; what does not exist becomes zeros, which enter no sum that is used. */
@@ -234,35 +235,46 @@ M40_HD void MATVEC_NAME(matvec_part)(const struct MATVEC_NAME(matvec_x) * chunk,
     }
 }
 
-/* What a block is made for. A unit is MATVEC_R row tiles; the block takes units first, first + step ... */
+/* What a block is made for. A unit is MATVEC_R row tiles; the block takes units first, first + step ... Where rows are gate and up, a unit is a tile of each, in two turns. */
 struct MATVEC_NAME(matvec_place) {
     uint32_t first, step, n_units;
     uint32_t first_group, n_groups; /* of the span */
     uint32_t n_chunks;              /* of a row */
+    uint32_t n_gate_tiles;          /* row tiles of gate, and of up behind them; 0: neither */
+    uint32_t n_unit_turns;          /* of a unit */
     int is_shared;                  /* other blocks have the other spans */
 };
 
-/* The tiles of a unit in the warp's chunk; where there is no such chunk or tile, the last one: it is read and left. */
-M40_HD void MATVEC_NAME(matvec_tiles)(const struct matmul_kernel_args *args, uint32_t unit, uint32_t chunk, const uint8_t *tiles[MATVEC_R])
+M40_HD uint32_t MATVEC_NAME(matvec_row_tile)(const struct MATVEC_NAME(matvec_place) * place, uint32_t turn, uint32_t r)
 {
-    const uint32_t last = (args->n_rows - 1) / MATMUL_TILE, n_chunks = matmul_chunks(args->n_cols);
+    const uint32_t unit = place->first + turn / place->n_unit_turns * place->step;
+
+    return place->n_gate_tiles ? unit + turn % 2 * place->n_gate_tiles : unit * MATVEC_R + r;
+}
+
+/* The tiles of a turn in the warp's chunk; where there is no such chunk or tile, the last one: it is read and left. */
+M40_HD void MATVEC_NAME(matvec_tiles)(const struct matmul_kernel_args *args, const struct MATVEC_NAME(matvec_place) * place, uint32_t turn,
+                                      uint32_t chunk, const uint8_t *tiles[MATVEC_R])
+{
+    const uint32_t last = (args->n_rows - 1) / MATMUL_TILE;
 
     M40_UNROLL
     for (uint32_t r = 0; r < MATVEC_R; r++) {
-        uint32_t row_tile = unit * MATVEC_R + r;
+        const uint32_t row_tile = MATVEC_NAME(matvec_row_tile)(place, turn, r);
 
-        tiles[r] = matmul_tile(args->tiles, args->n_cols, row_tile < last ? row_tile : last, chunk < n_chunks ? chunk : n_chunks - 1);
+        tiles[r] = matmul_tile(args->tiles, args->n_cols, row_tile < last ? row_tile : last, chunk < place->n_chunks ? chunk : place->n_chunks - 1);
     }
 }
 
-/* Adds the chunk sums of one unit: a group's go to the partials where K is shared, else all become y. Warp `turn` begins. */
+/* Adds the chunk sums of one turn: a group's go to the partials where K is shared, else all become y; those of gate wait in shared memory for those of up. The warps take turns. */
 M40_HD void MATVEC_NAME(matvec_add)(const struct matmul_kernel_args *args, const struct MATVEC_NAME(matvec_place) * place,
-                                    float (*sums)[MATVEC_ITEMS][MATMUL_TILE], uint32_t unit, uint32_t turn)
+                                    struct MATVEC_NAME(matvec_shared) * shared, uint32_t turn)
 {
     const uint32_t n_warps = simt_block_dim() / SIMT_WARP, n_items = MATVEC_R * args->n_tokens;
+    float(*sums)[MATVEC_ITEMS][MATMUL_TILE] = shared->sums[turn % MATVEC_BUFFERS(MATVEC_T)];
 
-    for (uint32_t item = (simt_warp() + n_warps - turn) % n_warps; item < n_items; item += n_warps) {
-        const uint32_t t = item / MATVEC_R, row = (unit * MATVEC_R + item % MATVEC_R) * MATMUL_TILE + simt_lane();
+    for (uint32_t item = (simt_warp() + n_warps - turn % n_warps) % n_warps; item < n_items; item += n_warps) {
+        const uint32_t t = item / MATVEC_R, row = MATVEC_NAME(matvec_row_tile)(place, turn, item % MATVEC_R) * MATMUL_TILE + simt_lane();
         float total = 0.0f;
 
         if (row >= args->n_rows)
@@ -283,16 +295,33 @@ M40_HD void MATVEC_NAME(matvec_add)(const struct matmul_kernel_args *args, const
             else
                 total = g ? total + sum : sum;
         }
-        if (!place->is_shared)
+        if (place->is_shared)
+            continue;
+        if (!place->n_gate_tiles)
             matmul_store(args, t, row, total);
+        else if (turn % 2 == 0)
+            shared->gate[simt_lane()] = total;
+        else
+            args->y[row - place->n_gate_tiles * MATMUL_TILE] = m40_swiglu(shared->gate[simt_lane()], total);
     }
 }
 
-/* Adds the sums of all groups, in order, for the rows whose other blocks have ended. Called by every thread. */
+/* The sum of all groups of token t's row, in order. */
+M40_HD float MATVEC_NAME(matvec_total)(const struct matmul_kernel_args *args, uint32_t n_groups, uint32_t t, uint32_t row)
+{
+    const float *partial = &args->partials[(uint64_t)t * args->n_rows + row];
+    float total = *partial;
+
+    for (uint32_t g = 1; g < n_groups; g++)
+        total = total + partial[(uint64_t)g * args->n_tokens * args->n_rows];
+    return total;
+}
+
+/* Adds the sums of all groups for the units whose other blocks have ended. Called by every thread. */
 M40_HD void MATVEC_NAME(matvec_meet)(struct MATVEC_NAME(matvec_shared) * shared, const struct matmul_kernel_args *args,
                                      const struct MATVEC_NAME(matvec_place) * place)
 {
-    const uint32_t n_warps = simt_block_dim() / SIMT_WARP, n_items = MATVEC_R * args->n_tokens;
+    const uint32_t n_warps = simt_block_dim() / SIMT_WARP, n_items = place->n_gate_tiles ? 1 : MATVEC_R * args->n_tokens;
     const uint32_t n_groups = (place->n_chunks + MATMUL_GROUP - 1) / MATMUL_GROUP;
 
     simt_fence();
@@ -309,16 +338,16 @@ M40_HD void MATVEC_NAME(matvec_meet)(struct MATVEC_NAME(matvec_shared) * shared,
         simt_fence();
         for (uint32_t i = simt_warp(); i < simt_block_dim() * n_items && first + i / n_items * place->step < place->n_units; i += n_warps) {
             const uint32_t unit = first + i / n_items * place->step, t = i % n_items / MATVEC_R;
-            const uint32_t row = (unit * MATVEC_R + i % MATVEC_R) * MATMUL_TILE + simt_lane();
-            const float *partial = &args->partials[(uint64_t)t * args->n_rows + row];
+            const uint32_t tile = place->n_gate_tiles ? unit : unit * MATVEC_R + i % MATVEC_R, row = tile * MATMUL_TILE + simt_lane();
             float total;
 
             if (!shared->is_last[i / n_items] || row >= args->n_rows)
                 continue;
-            total = *partial;
-            for (uint32_t g = 1; g < n_groups; g++)
-                total = total + partial[(uint64_t)g * args->n_tokens * args->n_rows];
-            matmul_store(args, t, row, total);
+            total = MATVEC_NAME(matvec_total)(args, n_groups, t, row);
+            if (place->n_gate_tiles)
+                args->y[row] = m40_swiglu(total, MATVEC_NAME(matvec_total)(args, n_groups, 0, row + place->n_gate_tiles * MATMUL_TILE));
+            else
+                matmul_store(args, t, row, total);
         }
     }
 }
@@ -328,22 +357,25 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_WA
     SIMT_SHARED(struct MATVEC_NAME(matvec_shared), shared);
     const uint32_t n_chunks = matmul_chunks(args.n_cols), n_groups = (n_chunks + MATMUL_GROUP - 1) / MATMUL_GROUP;
     const uint32_t span = simt_block_dim() / SIMT_WARP / MATMUL_GROUP, chunk_index = simt_block_x() * span * MATMUL_GROUP + simt_warp();
+    const uint32_t n_unit_turns = MATVEC_T == 1 && args.is_gated ? 2 : 1;
     const struct MATVEC_NAME(matvec_place) place = {
         .first = simt_block_y(),
         .step = simt_grid_y(),
-        .n_units = (args.n_rows + MATVEC_R * MATMUL_TILE - 1) / (MATVEC_R * MATMUL_TILE),
+        .n_units = (args.n_rows / n_unit_turns + MATVEC_R * MATMUL_TILE - 1) / (MATVEC_R * MATMUL_TILE),
         .first_group = simt_block_x() * span,
         .n_groups = n_groups - simt_block_x() * span < span ? n_groups - simt_block_x() * span : span,
         .n_chunks = n_chunks,
+        .n_gate_tiles = MATVEC_T == 1 && args.is_gated ? args.n_rows / 2 / MATMUL_TILE : 0,
+        .n_unit_turns = n_unit_turns,
         .is_shared = simt_grid_x() > 1,
     };
     const uint32_t n_cols = matmul_chunk_cols(args.n_cols, chunk_index);
+    const uint32_t n_turns = place.first < place.n_units ? ((place.n_units - 1 - place.first) / place.step + 1) * n_unit_turns : 0;
     struct MATVEC_NAME(matvec_x) *chunk = &shared->chunks[simt_warp()];
     struct MATVEC_NAME(matvec_rows) rows;
     const uint8_t *tiles[MATVEC_R];
-    uint32_t turn = 0;
 
-    MATVEC_NAME(matvec_tiles)(&args, place.first, chunk_index, tiles);
+    MATVEC_NAME(matvec_tiles)(&args, &place, 0, chunk_index, tiles);
     MATVEC_NAME(matvec_begin)(&rows, tiles);
     MATVEC_NAME(matvec_bring)(chunk, &args, chunk_index * MATMUL_CHUNK);
     simt_warp_barrier();
@@ -357,28 +389,24 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_WA
         MATVEC_NAME(matvec_sum)(chunk);
         simt_warp_barrier();
     }
-    for (uint32_t unit = place.first; unit < place.n_units; unit += place.step) {
-        /* behind the last one, what is in the cache already */
-        const uint32_t next_unit = unit + place.step < place.n_units ? unit + place.step : unit;
-        float(*sums)[MATVEC_ITEMS][MATMUL_TILE] = shared->sums[turn % MATVEC_BUFFERS(MATVEC_T)];
+    for (uint32_t turn = 0; turn < n_turns; turn++) {
         float acc[MATVEC_R][MATVEC_T];
 
         M40_UNROLL
         for (uint32_t i = 0; i < MATVEC_ITEMS; i++)
             acc[i % MATVEC_R][i / MATVEC_R] = 0.0f;
-        if (n_cols == MATMUL_CHUNK) {
-            MATVEC_NAME(matvec_tiles)(&args, next_unit, chunk_index, tiles);
+        if (n_cols == MATMUL_CHUNK) { /* ahead of the last turn there is only what is in the cache already */
+            MATVEC_NAME(matvec_tiles)(&args, &place, turn + 1 < n_turns ? turn + 1 : turn, chunk_index, tiles);
             MATVEC_NAME(matvec_stream)(chunk, &rows, tiles, acc);
         } else {
-            MATVEC_NAME(matvec_tiles)(&args, unit, chunk_index, tiles);
+            MATVEC_NAME(matvec_tiles)(&args, &place, turn, chunk_index, tiles);
             MATVEC_NAME(matvec_part)(chunk, tiles, n_cols, acc);
         }
         M40_UNROLL
         for (uint32_t i = 0; i < MATVEC_ITEMS; i++)
-            sums[simt_warp()][i][simt_lane()] = acc[i % MATVEC_R][i / MATVEC_R];
+            shared->sums[turn % MATVEC_BUFFERS(MATVEC_T)][simt_warp()][i][simt_lane()] = acc[i % MATVEC_R][i / MATVEC_R];
         simt_barrier();
-        MATVEC_NAME(matvec_add)(&args, &place, sums, unit, turn % (simt_block_dim() / SIMT_WARP));
-        turn++;
+        MATVEC_NAME(matvec_add)(&args, &place, shared, turn);
         if (MATVEC_BUFFERS(MATVEC_T) == 1)
             simt_barrier();
     }
