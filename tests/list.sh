@@ -80,6 +80,7 @@ echo "parity-avx512 400 $build/tests/m40-parity --backend cpu-avx512"
 # On a card, where there is one; skipped, or with M40LLM_REQUIRE_GPU=1 failed, where there is none.
 echo "parity-gpu 400 $build/tests/m40-parity --backend cuda"
 echo "golden-gpu 400 M40LLM_TEST_DEVICE=cuda $build/tests/test_golden"
+echo "neighbours-gpu 120 M40LLM_TEST_DEVICE=cuda $build/tests/test_neighbours"
 [ -x "$build/tests/test_cli" ] && echo "cli 200 M40LLM_BIN=$build/m40llm $build/tests/test_cli"
 units "$build" ''
 replays "$build" ''
