@@ -48,8 +48,9 @@ struct m40_cuda_function {
 /* Kernels of the operations that every model needs; loaded at open. */
 struct m40_cuda_op_kernels {
     CUfunction rms_norm, rms_norm_short, rope_append, silu_mul, gather_rows, argmax, block_sums;
-    CUfunction attention_split[4]; /* by log2 of the query heads a thread has */
-    CUfunction attention_merge, attention_fused;
+    CUfunction attention_split[4]; /* by log2 of the query heads a warp takes */
+    CUfunction attention_split_f32, attention_merge;
+    CUfunction attention_fused[3]; /* heads of up to 64, 128, 256 elements */
 };
 
 /* A step that was seen; exec is NULL until it comes for the second time. */
@@ -79,6 +80,7 @@ struct m40_cuda {
     CUcontext context; /* the primary one, retained */
     CUstream stream;
     uint32_t n_sms;
+    uint64_t l2_bytes;
     bool use_sass; /* machine code for sm_52 where it is embedded */
 
     CUmodule *modules;                   /* [m40_n_kernel_images], NULL: not loaded */

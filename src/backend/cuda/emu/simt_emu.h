@@ -130,6 +130,11 @@ static inline uint32_t simt_ballot(int predicate)
     return simt_exchange(SIMT_BALLOT, predicate != 0, 0);
 }
 
+static inline void simt_warp_barrier(void)
+{
+    simt_exchange(SIMT_BALLOT, 0, 0);
+}
+
 /* One emulated thread runs at a time, so memory is always in order; the compiler is kept from moving accesses across. */
 static inline void simt_fence(void)
 {

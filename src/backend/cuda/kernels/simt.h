@@ -40,6 +40,7 @@
  *   uint32_t simt_grid_x(void), simt_grid_y(void), simt_grid_z(void)      blocks in the grid
  *   uint32_t simt_lane(void), simt_warp(void)                             thread % 32, thread / 32
  *   void simt_barrier(void)                                               __syncthreads
+ *   void simt_warp_barrier(void)                                          __syncwarp of all 32 lanes
  *   float simt_shfl_f32(float v, uint32_t lane), uint32_t simt_shfl_u32   v of that lane; all 32 lanes take part
  *   float simt_shfl_xor_f32(float v, uint32_t mask), uint32_t simt_shfl_xor_u32
  *   uint32_t simt_ballot(int predicate)
