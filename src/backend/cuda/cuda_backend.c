@@ -71,15 +71,13 @@ static m40llm_status start_device(struct m40_cuda *c, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     struct m40_cuda_driver *d = c->driver;
-    int n_sms = 0, l2_bytes = 0;
+    int n_sms = 0;
 
     M40_CUDA_TRY(d, d->DevicePrimaryCtxRetain(&c->context, c->device), "opening %s (%s)", c->info.spec, c->info.name);
     M40_TRY(m40_cuda_enter(c, err));
     M40_TRY(m40_cuda_check(c, d->StreamCreate(&c->stream, CU_STREAM_NON_BLOCKING), "creating a stream", err));
     M40_TRY(m40_cuda_check(c, d->DeviceGetAttribute(&n_sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, c->device), "counting multiprocessors", err));
-    M40_TRY(m40_cuda_check(c, d->DeviceGetAttribute(&l2_bytes, CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, c->device), "asking for the L2 cache's size", err));
     c->n_sms = (uint32_t)n_sms;
-    c->l2_bytes = (uint64_t)l2_bytes;
     c->use_sass = c->info.cc_major == 5 && c->info.cc_minor == 2 && m40_n_kernel_images > 0 && m40_kernel_images[0].cubin;
     snprintf(c->info.code, sizeof c->info.code, "%s", c->use_sass ? "SASS sm_52" : "PTX compute_52");
 fail:

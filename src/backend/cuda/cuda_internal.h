@@ -80,7 +80,6 @@ struct m40_cuda {
     CUcontext context; /* the primary one, retained */
     CUstream stream;
     uint32_t n_sms;
-    uint64_t l2_bytes;
     bool use_sass; /* machine code for sm_52 where it is embedded */
 
     CUmodule *modules;                   /* [m40_n_kernel_images], NULL: not loaded */

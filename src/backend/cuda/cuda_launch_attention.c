@@ -2,7 +2,6 @@
 #include "backend/cuda/cuda_internal.h"
 
 enum {
-    SPLIT_SM_RESIDENT = 16, /* warps of attention_split on a multiprocessor, at most */
     SPLIT_THREADS = 128,
     SPLIT_PIECES = 4,    /* of a block */
     SPLIT_MAX_HEADS = 8, /* query heads of a warp */
@@ -61,15 +60,6 @@ static uint32_t split_heads_log2(const struct m40_cuda *c, const struct attentio
     return log2;
 }
 
-/* Whether the L2 cache has room, by and large, for K and V of all pieces that are worked on at once. */
-static bool fits_cache(const struct m40_cuda *c, const struct attention_args *a, uint32_t n_rows)
-{
-    const uint64_t piece_bytes = 2 * (uint64_t)M40_ATTN_PIECE * a->kv.head_dim * (a->kv.is_f32 ? 4 : 2);
-    const uint64_t n_units = (uint64_t)a->n_pieces * a->kv.n_kv_heads * n_rows, n_resident = (uint64_t)c->n_sms * SPLIT_SM_RESIDENT;
-
-    return (n_units < n_resident ? n_units : n_resident) * piece_bytes <= c->l2_bytes * 3 / 2;
-}
-
 /* Rows first .. end - 1, in slices of as many as scratch memory holds pieces of: a warp for every piece and some heads, and a merge of its own where there are many pieces. */
 static m40llm_status run_split(struct m40_cuda *c, struct attention_args a, uint32_t first, uint32_t end, uint32_t n_slice, m40llm_error *err)
 {
@@ -81,7 +71,6 @@ static m40llm_status run_split(struct m40_cuda *c, struct attention_args a, uint
     grid_y = a.kv.n_kv_heads * m40_cuda_div_up(a.n_group, a.n_block_heads);
     a.o = m40_cuda_ptr(c->scratch.partials.addr);
     a.ml = m40_cuda_ptr(c->scratch.partials.addr + (uint64_t)n_slice * a.n_heads * a.n_pieces * head_dim * sizeof(float));
-    a.is_ahead = fits_cache(c, &a, min_u32(n_slice, end - first));
     if (a.n_pieces <= SPLIT_MERGES && (uint64_t)n_slice * grid_y <= M40_CUDA_N_COUNTERS)
         a.counters = m40_cuda_ptr(c->scratch.counters.addr);
     for (a.first_token = first; a.first_token < end; a.first_token += n_slice) {

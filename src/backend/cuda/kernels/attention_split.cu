@@ -14,19 +14,22 @@ enum {
     LANE_COLS = 4, /* of V */
     WARP_COLS = LANE_COLS * SIMT_WARP,
     LINE = 128,         /* bytes of a cache line */
-    MERGE_BATCH = 16,   /* pieces whose o a lane asks for at once */
+    MERGE_FEW = 8,      /* pieces whose o a lane of attention_split asks for at once */
+    MERGE_AHEAD = 64,   /* the same of attention_merge */
+    MERGE_BATCH = 16,   /* in units of which it does so */
     MERGE_PIECES = 512, /* of which attention_merge makes the factors at once */
 };
 
-/* Factors by which a piece enters the merge: what was, times a; the piece's own, times b. */
+/* How a piece enters the merge: what was, times a, and the piece's own, times b; l is its sum. 128 bits: one load. */
 struct merge_factors {
-    float a, b;
-};
+    float a, b, l, unused;
+} __attribute__((aligned(16)));
 
-/* M after this lane's piece, and its factors: before: M before the first lane's piece. Every lane of the warp takes part. */
-M40_HD float scan_factors(float before, float m, struct merge_factors *factors)
+/* The factors of this lane's piece; where there is none, those that change nothing: fmaf(0, -0, x * 1) is x. before: M before the first lane's piece. Every lane of the warp takes part. */
+M40_HD struct merge_factors scan_factors(float before, uint32_t is_there, float m, float l)
 {
-    float after = m, last;
+    float after = is_there ? m : m40_bits_to_f32(0xff800000u), last;
+    struct merge_factors factors = {1.0f, -0.0f, 0.0f, 0.0f};
 
     M40_UNROLL
     for (uint32_t d = 1; d < SIMT_WARP; d *= 2) {
@@ -37,9 +40,12 @@ M40_HD float scan_factors(float before, float m, struct merge_factors *factors)
     last = simt_shfl_f32(after, (simt_lane() - 1) % SIMT_WARP);
     before = simt_lane() > 0 ? attention_greater(before, last) : before;
     after = attention_greater(before, m);
-    factors->a = m40_expf_down(before - after);
-    factors->b = m40_expf_down(m - after);
-    return after;
+    if (is_there) {
+        factors.a = m40_expf_down(before - after);
+        factors.b = m40_expf_down(m - after);
+        factors.l = l;
+    }
+    return factors;
 }
 
 /* Of a warp's values; which of two equal zeros does not matter, exp(s - m) is the same. */
@@ -89,19 +95,24 @@ struct attention_merge_shared {
     struct merge_factors factors[MERGE_PIECES];
 };
 
-/* Factors of n pieces, whose m are in shared memory, 32 pieces a warp at a time; max: M before them. Gives M after them. Begins and ends with a barrier. */
-M40_HD float make_factors(struct attention_merge_shared *shared, uint32_t n, float max)
+/* (m, l) of n pieces to their factors, 32 pieces a warp at a time; max: M before them. Gives M after them. Begins and ends with a barrier. */
+M40_HD float make_factors(struct attention_merge_shared *shared, const float *ml, uint32_t n, float max)
 {
     float all = max;
 
     simt_barrier();
+    for (uint32_t i = simt_thread(); i < n; i += simt_block_dim()) {
+        shared->m[i] = ml[(uint64_t)i * 2];
+        shared->l[i] = ml[(uint64_t)i * 2 + 1];
+    }
+    simt_barrier();
     for (uint32_t i0 = simt_warp() * SIMT_WARP; i0 < n; i0 += simt_block_dim()) {
-        uint32_t i = i0 + simt_lane();
+        uint32_t i = i0 + simt_lane(), at = i < n ? i : 0;
         float before = max;
 
         for (uint32_t k = simt_lane(); k < i0; k += SIMT_WARP)
             before = attention_greater(before, shared->m[k]);
-        scan_factors(warp_max(before), i < n ? shared->m[i] : m40_bits_to_f32(0xff800000u), &shared->factors[i]);
+        shared->factors[i] = scan_factors(warp_max(before), i < n, shared->m[at], shared->l[at]);
     }
     for (uint32_t k = simt_lane(); k < n; k += SIMT_WARP)
         all = attention_greater(all, shared->m[k]);
@@ -110,58 +121,65 @@ M40_HD float make_factors(struct attention_merge_shared *shared, uint32_t n, flo
     return all;
 }
 
+/* This thread's column of up to MERGE_AHEAD pieces, zeros for those that do not exist. */
 M40_HD void load_column(const float *o, uint32_t head_dim, uint32_t n, float *piece)
 {
     M40_UNROLL
-    for (uint32_t k = 0; k < 2 * MERGE_BATCH; k++)
-        piece[k] = k < n ? o[k * head_dim] : 0.0f;
-}
+    for (uint32_t k0 = 0; k0 < MERGE_AHEAD; k0 += MERGE_BATCH) {
+        if (k0 < n) {
+            M40_UNROLL
+            for (uint32_t k = k0; k < k0 + MERGE_BATCH; k++) {
+                float value = o[(k < n ? k : 0) * head_dim];
 
-M40_HD void merge_column(const struct attention_merge_shared *shared, uint32_t first, uint32_t n, const float *piece, float *sum, float *out)
-{
-    M40_UNROLL
-    for (uint32_t k = 0; k < 2 * MERGE_BATCH; k++) {
-        if (k < n) {
-            struct merge_factors f = shared->factors[first + k];
-
-            *sum = m40_fmaf(shared->l[first + k], f.b, *sum * f.a);
-            *out = m40_fmaf(piece[k], f.b, *out * f.a);
+                piece[k] = k < n ? value : 0.0f;
+            }
         }
     }
 }
 
-/* Grid (head, token of the slice); a thread owns one element. While a batch of pieces is merged, the next one is on its way. */
+M40_HD void merge_column(const struct merge_factors *factors, uint32_t n, const float *piece, float *sum, float *out)
+{
+    M40_UNROLL
+    for (uint32_t k0 = 0; k0 < MERGE_AHEAD; k0 += MERGE_BATCH) {
+        if (k0 < n) {
+            M40_UNROLL
+            for (uint32_t k = k0; k < k0 + MERGE_BATCH; k++) {
+                struct merge_factors f = factors[k];
+
+                *sum = m40_fmaf(f.l, f.b, *sum * f.a);
+                *out = m40_fmaf(piece[k], f.b, *out * f.a);
+            }
+        }
+    }
+}
+
+M40_HD uint32_t pieces_left(uint32_t n, uint32_t from)
+{
+    return n > from ? n - from : 0;
+}
+
+/* Grid (head, token of the slice); a thread owns one element. While some pieces are merged, the next ones are on their way. */
 SIMT_KERNEL(attention_merge, struct attention_args, 256)
 {
     SIMT_SHARED(struct attention_merge_shared, shared);
-    const uint32_t head = simt_block_x(), token = args.first_token + simt_block_y(), head_dim = args.kv.head_dim, step = 2 * MERGE_BATCH;
+    const uint32_t head = simt_block_x(), token = args.first_token + simt_block_y(), head_dim = args.kv.head_dim;
     const uint32_t d = simt_thread() < head_dim ? simt_thread() : 0, pos = (uint32_t)args.kv.pos[token];
     const uint32_t n = pos / ATTENTION_PIECE - attention_first(args.window, pos) / ATTENTION_PIECE + 1;
-    const uint64_t row = piece_row(&args, simt_block_y(), head);
+    const uint64_t row = piece_row(&args, simt_block_y(), head), step = (uint64_t)MERGE_AHEAD * head_dim;
     const float *o = args.o + row * head_dim + d, *ml = args.ml + row * 2;
     float max = ml[0], sum = -0.0f, out = -0.0f; /* a first piece has factors of 1: fmaf(x, 1, -0 * 1) is x */
-    float now[2 * MERGE_BATCH], next[2 * MERGE_BATCH];
+    float now[MERGE_AHEAD] = {0.0f}, next[MERGE_AHEAD] = {0.0f};
 
     load_column(o, head_dim, n, now);
-    for (uint32_t j0 = 0; j0 < n; j0 += MERGE_PIECES) {
-        uint32_t n_here = attention_min(n - j0, MERGE_PIECES);
+    for (uint32_t j = 0; j < n; j += 2 * MERGE_AHEAD, o += 2 * step) {
+        const struct merge_factors *factors = shared->factors + j % MERGE_PIECES;
 
-        simt_barrier();
-        for (uint32_t i = simt_thread(); i < n_here; i += simt_block_dim()) {
-            shared->m[i] = ml[(uint64_t)(j0 + i) * 2];
-            shared->l[i] = ml[(uint64_t)(j0 + i) * 2 + 1];
-        }
-        max = make_factors(shared, n_here, max);
-        for (uint32_t i = 0; i < n_here; i += 2 * step) {
-            const float *from = o + (uint64_t)(j0 + i) * head_dim;
-            uint32_t left = n - j0 - i;
-
-            load_column(from + (uint64_t)step * head_dim, head_dim, left > step ? left - step : 0, next);
-            merge_column(shared, i, left, now, &sum, &out);
-            load_column(from + (uint64_t)2 * step * head_dim, head_dim, left > 2 * step ? left - 2 * step : 0, now);
-            if (left > step)
-                merge_column(shared, i + step, left - step, next, &sum, &out);
-        }
+        load_column(o + step, head_dim, pieces_left(n, j + MERGE_AHEAD), next);
+        if (j % MERGE_PIECES == 0)
+            max = make_factors(shared, ml + (uint64_t)j * 2, attention_min(n - j, MERGE_PIECES), max);
+        merge_column(factors, n - j, now, &sum, &out);
+        load_column(o + 2 * step, head_dim, pieces_left(n, j + 2 * MERGE_AHEAD), now);
+        merge_column(factors + MERGE_AHEAD, pieces_left(n, j + MERGE_AHEAD), next, &sum, &out);
     }
     if (simt_thread() < head_dim)
         args.y[((uint64_t)token * args.n_heads + head) * head_dim + d] = out / sum;

@@ -16,7 +16,6 @@ struct ATTN(warp_shared) {
     uint32_t tile[ATTENTION_PIECE * TILE_STRIDE]; /* a chunk of K as the cache stores it */
     float e[ATTENTION_PIECE * MINE];              /* exponentials: [position][head] */
     struct merge_factors factors[SIMT_WARP];
-    float l[SIMT_WARP];
 };
 
 struct ATTN(shared) {
@@ -119,15 +118,6 @@ M40_HD void ATTN(add_value)(const float *e, struct ATTN(value) value, struct m40
     }
 }
 
-/* Asks for the lines of a piece's K or V, so that the loads, of which registers hold only so many, find them in the L2 cache, and memory is read from end to end. */
-M40_HD void ATTN(prefetch)(const struct ATTN(work) * work, struct attention_pages pages)
-{
-    for (uint32_t at = simt_lane() * LINE; at < KV_PAGE * work->row_bytes; at += SIMT_WARP * LINE) {
-        simt_prefetch(work->base + pages.low + at);
-        simt_prefetch(work->base + pages.high + at);
-    }
-}
-
 /* o = fmaf(e[i], v[i][d], o) over the visible ones of BATCH positions from i on. */
 M40_HD void ATTN(add_values)(const float *e, uint32_t i, struct attention_range range, const struct ATTN(value) * v, struct m40_f32x4 *o)
 {
@@ -160,8 +150,7 @@ M40_HD void ATTN(add_values)(const float *e, uint32_t i, struct attention_range 
 }
 
 /* dot of both positions of this lane; words: the first chunk of K, on its way. Ends where the tile is free for the lane's own use only. */
-M40_HD void ATTN(scores)(const struct attention_args *args, const struct ATTN(work) * work, uint32_t *tile, const float *q, struct m40_u32x4 *words,
-                         float (*dot)[MINE])
+M40_HD void ATTN(scores)(const struct ATTN(work) * work, uint32_t *tile, const float *q, struct m40_u32x4 *words, float (*dot)[MINE])
 {
     const uint32_t *mine = tile + simt_lane() * TILE_STRIDE;
     uint32_t n_words = work->row_bytes / 16;
@@ -171,8 +160,6 @@ M40_HD void ATTN(scores)(const struct attention_args *args, const struct ATTN(wo
         simt_warp_barrier();
         ATTN(store_chunk)(tile, words);
         simt_warp_barrier();
-        if (w0 == 0 && args->is_ahead)
-            ATTN(prefetch)(work, work->v);
         if (w0 + CHUNK_WORDS < n_words)
             ATTN(load_chunk)(work, (w0 + CHUNK_WORDS) * 16, words);
         if (w0 + CHUNK_WORDS <= n_words) {
@@ -269,7 +256,7 @@ M40_HD void ATTN(piece)(const struct attention_args *args, const struct ATTN(wor
     float dot[2][MINE] = {{0.0f}}, m[MINE], l, m_mine = 0.0f;
     struct ATTN(value) a[BATCH], b[BATCH];
 
-    ATTN(scores)(args, work, shared->tile, q, words, dot);
+    ATTN(scores)(work, shared->tile, q, words, dot);
     ATTN(load_values)(work, column, first_row, a);
     ATTN(load_values)(work, column, first_row + BATCH, b);
     ATTN(exponentials)(args, work->range, dot, shared->e, m);
@@ -316,12 +303,16 @@ M40_HD uint32_t ATTN(arrive)(const struct attention_args *args, struct ATTN(shar
     return shared->is_last;
 }
 
-/* o of up to MERGE_BATCH pieces; in the place of one that does not exist, the first one's. */
+/* o of up to MERGE_FEW pieces, zeros for those that do not exist. */
 M40_HD void ATTN(load_pieces)(const float *o, uint32_t head_dim, uint32_t n, struct m40_f32x4 *piece)
 {
     M40_UNROLL
-    for (uint32_t k = 0; k < MERGE_BATCH; k++)
+    for (uint32_t k = 0; k < MERGE_FEW; k++) {
         piece[k] = m40_load_f32x4(o + (k < n ? k : 0) * head_dim);
+        M40_UNROLL
+        for (uint32_t c = 0; c < LANE_COLS; c++)
+            piece[k].v[c] = k < n ? piece[k].v[c] : 0.0f;
+    }
 }
 
 /* y of one head from n <= 32 pieces, by one warp: a lane owns LANE_COLS columns. */
@@ -335,27 +326,24 @@ M40_HD void ATTN(merge_few)(const struct attention_args *args, struct ATTN(warp_
     for (uint32_t d0 = 0; d0 < work->head_dim; d0 += WARP_COLS) {
         uint32_t d = d0 + lane * LANE_COLS;
         const float *o = args->o + row * work->head_dim + (d < work->head_dim ? d : 0);
-        struct m40_f32x4 out = {{-0.0f, -0.0f, -0.0f, -0.0f}}, piece[MERGE_BATCH];
+        struct m40_f32x4 out = {{-0.0f, -0.0f, -0.0f, -0.0f}}, piece[MERGE_FEW];
         float sum = -0.0f; /* as in attention_merge */
 
         ATTN(load_pieces)(o, work->head_dim, n, piece);
         simt_warp_barrier();
-        scan_factors(ml[0], lane < n ? ml[lane * 2] : m40_bits_to_f32(0xff800000u), &shared->factors[lane]);
-        shared->l[lane] = lane < n ? ml[lane * 2 + 1] : 0.0f;
+        shared->factors[lane] = scan_factors(ml[0], lane < n, ml[(lane < n ? lane : 0) * 2], ml[(lane < n ? lane : 0) * 2 + 1]);
         simt_warp_barrier();
-        for (uint32_t j0 = 0; j0 < n; j0 += MERGE_BATCH) {
+        for (uint32_t j0 = 0; j0 < n; j0 += MERGE_FEW) {
             if (j0 > 0)
                 ATTN(load_pieces)(o + j0 * work->head_dim, work->head_dim, n - j0, piece);
             M40_UNROLL
-            for (uint32_t k = 0; k < MERGE_BATCH; k++) {
-                if (j0 + k < n) {
-                    struct merge_factors f = shared->factors[j0 + k];
+            for (uint32_t k = 0; k < MERGE_FEW; k++) {
+                struct merge_factors f = shared->factors[j0 + k];
 
-                    sum = m40_fmaf(shared->l[j0 + k], f.b, sum * f.a);
-                    M40_UNROLL
-                    for (uint32_t c = 0; c < LANE_COLS; c++)
-                        out.v[c] = m40_fmaf(piece[k].v[c], f.b, out.v[c] * f.a);
-                }
+                sum = m40_fmaf(f.l, f.b, sum * f.a);
+                M40_UNROLL
+                for (uint32_t c = 0; c < LANE_COLS; c++)
+                    out.v[c] = m40_fmaf(piece[k].v[c], f.b, out.v[c] * f.a);
             }
         }
         M40_UNROLL
@@ -408,8 +396,6 @@ ATTENTION_KERNEL(ATTN(attention_split), THREADS, MINE *(IS_F32 ? 4 : 2) <= 8 ? 4
         work.range = attention_visible(args.window, pos, first_piece + work.piece);
         work.k = attention_find(&args.kv, slot, first_piece + work.piece, work.range, 0, kv_head);
         work.v = attention_find(&args.kv, slot, first_piece + work.piece, work.range, 1, kv_head);
-        if (args.is_ahead)
-            ATTN(prefetch)(&work, work.k);
         ATTN(load_chunk)(&work, 0, words);
     }
     ATTN(stage_queries)(&args, &work, token, shared->q);

@@ -84,7 +84,6 @@ struct attention_args {
     uint32_t n_tokens, n_heads; /* n_tokens: fused: end of the rows */
     uint32_t first_token;       /* of this slice */
     uint32_t n_pieces;          /* split, merge: that any row can see */
-    uint32_t is_ahead;          /* split: K and V are asked for ahead of their loads */
     uint32_t window;            /* positions that a row sees; 0: all up to its own */
     uint32_t n_group;           /* query heads that share a KV head */
     uint32_t n_block_heads;     /* of these, how many one block takes; the last block of a KV head may have fewer */
