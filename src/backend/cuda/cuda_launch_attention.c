@@ -6,8 +6,10 @@ enum {
     SPLIT_PIECES = 4,    /* of a block */
     SPLIT_MAX_HEADS = 8, /* query heads of a warp */
     SPLIT_MAX_HEADS_F32 = 4,
-    SPLIT_SM_WARPS = 8, /* a multiprocessor works well with; up to so many, heads are shared out for the sake of latency */
-    SPLIT_MERGES = 32,  /* pieces up to which the last block of attention_split merges */
+    SPLIT_MERGES = 32, /* pieces up to which the last block of attention_split merges */
+    NEAR_HEADS = 4,    /* query heads of a block of attention_near */
+    NEAR_MAX_HEAD_DIM = 128,
+    NEAR_SM_BLOCKS = 4, /* a multiprocessor, up to which latency counts for more than throughput */
     FUSED_THREADS = 128,
     FUSED_QUERIES = 64, /* (token, head) pairs of a block of attention_fused */
     MAX_HEAD_DIM = 256,
@@ -46,29 +48,38 @@ static uint32_t visible_pieces(uint32_t max_pos, uint32_t window)
     return window > 0 ? min_u32(((uint64_t)window + M40_ATTN_PIECE - 2) / M40_ATTN_PIECE + 1, n) : n;
 }
 
-/* log2 of the query heads that a warp takes: all of a group, so that K and V are read once; fewer where that leaves multiprocessors idle. */
-static uint32_t split_heads_log2(const struct m40_cuda *c, const struct attention_args *a, uint32_t n_rows)
+static void share_heads(struct attention_args *a, uint32_t n_block_heads)
 {
-    const uint64_t n_units = (uint64_t)a->n_pieces * a->kv.n_kv_heads * n_rows;
-    const uint32_t most = min_u32(a->n_group, a->kv.is_f32 ? SPLIT_MAX_HEADS_F32 : SPLIT_MAX_HEADS);
-    uint32_t log2 = 0;
-
-    while ((1u << log2) < most)
-        log2++;
-    while (log2 > 0 && n_units * m40_cuda_div_up(a->n_group, 1u << (log2 - 1)) <= (uint64_t)SPLIT_SM_WARPS * c->n_sms)
-        log2--;
-    return log2;
+    a->n_block_heads = min_u32(a->n_group, n_block_heads);
+    a->n_parts = m40_cuda_div_up(a->n_group, a->n_block_heads);
 }
 
-/* Rows first .. end - 1, in slices of as many as scratch memory holds pieces of: a warp for every piece and some heads, and a merge of its own where there are many pieces. */
+/* Which kernel writes the pieces of n_rows rows, and how many pieces a block of it takes; shares the heads out. */
+static CUfunction choose_split(const struct m40_cuda *c, struct attention_args *a, uint32_t n_rows, uint32_t *block_pieces)
+{
+    uint32_t log2 = 0;
+
+    *block_pieces = 1;
+    share_heads(a, NEAR_HEADS);
+    if (!a->kv.is_f32 && a->kv.head_dim <= NEAR_MAX_HEAD_DIM &&
+        (uint64_t)a->n_pieces * a->kv.n_kv_heads * a->n_parts * n_rows <= (uint64_t)NEAR_SM_BLOCKS * c->n_sms)
+        return c->kernels.attention_near;
+    *block_pieces = SPLIT_PIECES;
+    share_heads(a, a->kv.is_f32 ? SPLIT_MAX_HEADS_F32 : SPLIT_MAX_HEADS);
+    while ((1u << log2) < a->n_block_heads)
+        log2++;
+    return a->kv.is_f32 ? c->kernels.attention_split_f32 : c->kernels.attention_split[log2];
+}
+
+/* Rows first .. end - 1, in slices of as many as scratch memory holds pieces of, and a merge of its own where there are many pieces. */
 static m40llm_status run_split(struct m40_cuda *c, struct attention_args a, uint32_t first, uint32_t end, uint32_t n_slice, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
-    const uint32_t head_dim = a.kv.head_dim, log2_heads = split_heads_log2(c, &a, min_u32(n_slice, end - first));
-    uint32_t grid_y;
+    const uint32_t head_dim = a.kv.head_dim;
+    uint32_t block_pieces, grid_y;
+    CUfunction split = choose_split(c, &a, n_slice, &block_pieces);
 
-    a.n_block_heads = min_u32(a.n_group, 1u << log2_heads);
-    grid_y = a.kv.n_kv_heads * m40_cuda_div_up(a.n_group, a.n_block_heads);
+    grid_y = a.kv.n_kv_heads * a.n_parts;
     a.o = m40_cuda_ptr(c->scratch.partials.addr);
     a.ml = m40_cuda_ptr(c->scratch.partials.addr + (uint64_t)n_slice * a.n_heads * a.n_pieces * head_dim * sizeof(float));
     if (a.n_pieces <= SPLIT_MERGES && (uint64_t)n_slice * grid_y <= M40_CUDA_N_COUNTERS)
@@ -76,19 +87,12 @@ static m40llm_status run_split(struct m40_cuda *c, struct attention_args a, uint
     for (a.first_token = first; a.first_token < end; a.first_token += n_slice) {
         uint32_t n = min_u32(n_slice, end - a.first_token);
 
-        M40_TRY(m40_cuda_launch(c, a.kv.is_f32 ? c->kernels.attention_split_f32 : c->kernels.attention_split[log2_heads],
-                                m40_cuda_div_up(a.n_pieces, SPLIT_PIECES), grid_y, n, SPLIT_THREADS, &a, err));
+        M40_TRY(m40_cuda_launch(c, split, m40_cuda_div_up(a.n_pieces, block_pieces), grid_y, n, SPLIT_THREADS, &a, err));
         if (!a.counters)
             M40_TRY(m40_cuda_launch(c, c->kernels.attention_merge, a.n_heads, n, 1, m40_cuda_div_up(head_dim, WARP) * WARP, &a, err));
     }
 fail:
     return status;
-}
-
-/* The grid of attention_fused: parts of KV heads' groups, and groups of tokens. */
-static uint32_t fused_parts(const struct attention_args *a)
-{
-    return a->kv.n_kv_heads * m40_cuda_div_up(a->n_group, FUSED_QUERIES);
 }
 
 static uint32_t fused_token_groups(const struct attention_args *a, uint32_t n_rows)
@@ -102,9 +106,9 @@ static m40llm_status run_fused(struct m40_cuda *c, struct attention_args a, uint
     const uint32_t kernel = a.kv.head_dim <= 64 ? 0 : a.kv.head_dim <= 128 ? 1 : 2;
 
     a.first_token = first;
-    a.n_block_heads = min_u32(a.n_group, FUSED_QUERIES);
-    return m40_cuda_launch(c, c->kernels.attention_fused[kernel], fused_parts(&a), fused_token_groups(&a, a.n_tokens - first), 1, FUSED_THREADS, &a,
-                           err);
+    share_heads(&a, FUSED_QUERIES);
+    return m40_cuda_launch(c, c->kernels.attention_fused[kernel], a.kv.n_kv_heads * a.n_parts, fused_token_groups(&a, a.n_tokens - first), 1,
+                           FUSED_THREADS, &a, err);
 }
 
 m40llm_status m40_cuda_attention(struct m40_backend *be, const struct m40_attention_args *args, m40llm_error *err)
@@ -129,7 +133,7 @@ m40llm_status m40_cuda_attention(struct m40_backend *be, const struct m40_attent
         return M40LLM_OK;
     a.n_group = a.n_heads / a.kv.n_kv_heads;
     n_slice = min_u32(c->scratch.partials.n_bytes / ((uint64_t)a.n_heads * a.n_pieces * (a.kv.head_dim + 2) * sizeof(float)), MAX_SLICE);
-    if ((uint64_t)fused_parts(&a) * fused_token_groups(&a, a.n_tokens - n_split) < c->n_sms / 2)
+    if ((uint64_t)a.kv.n_kv_heads * fused_token_groups(&a, a.n_tokens - n_split) < c->n_sms / 2)
         n_split = a.n_tokens; /* too few for a prompt's way: most multiprocessors would have nothing to do */
     if (n_slice == 0)
         n_split = 0;

@@ -30,6 +30,7 @@ m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err)
     M40_TRY(m40_cuda_kernel(c, "attention_split", "attention_split_4", &k->attention_split[2], err));
     M40_TRY(m40_cuda_kernel(c, "attention_split", "attention_split_8", &k->attention_split[3], err));
     M40_TRY(m40_cuda_kernel(c, "attention_split", "attention_split_f32", &k->attention_split_f32, err));
+    M40_TRY(m40_cuda_kernel(c, "attention_split", "attention_near", &k->attention_near, err));
     M40_TRY(m40_cuda_kernel(c, "attention_split", "attention_merge", &k->attention_merge, err));
     M40_TRY(m40_cuda_kernel(c, "attention_fused", "attention_fused_64", &k->attention_fused[0], err));
     M40_TRY(m40_cuda_kernel(c, "attention_fused", "attention_fused_128", &k->attention_fused[1], err));

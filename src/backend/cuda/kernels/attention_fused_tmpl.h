@@ -123,13 +123,12 @@ M40_HD void ATTN(fused_run)(const struct attention_args *args, struct fused_shar
 ATTENTION_KERNEL(ATTN(attention_fused), THREADS, RESIDENT)
 {
     SIMT_SHARED(struct fused_shared, shared);
-    uint32_t n_block_tokens = QUERIES / args.n_block_heads, n_parts = (args.n_group + args.n_block_heads - 1) / args.n_block_heads;
-    uint32_t part = simt_block_x() % n_parts * args.n_block_heads;
+    uint32_t n_block_tokens = QUERIES / args.n_block_heads, part = simt_block_x() % args.n_parts * args.n_block_heads;
     uint32_t token = args.first_token + (simt_grid_y() - 1 - simt_block_y()) * n_block_tokens;
     uint32_t end = attention_min(args.n_tokens, token + n_block_tokens);
     struct fused_run run;
 
-    run.kv_head = simt_block_x() / n_parts;
+    run.kv_head = simt_block_x() / args.n_parts;
     run.first_head = run.kv_head * args.n_group + part;
     run.n_heads = attention_min(args.n_group - part, args.n_block_heads);
     while (token < end) {

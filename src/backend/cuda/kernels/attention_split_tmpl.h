@@ -24,19 +24,9 @@ struct ATTN(shared) {
     uint32_t is_last;
 };
 
-/* What a warp works on. */
-struct ATTN(work) {
-    const uint8_t *base; /* the cache's */
-    uint32_t first_head, n_heads, slice_token;
-    uint32_t piece; /* counted from the row's first one */
-    struct attention_range range;
-    struct attention_pages k, v;
-    uint32_t row_bytes, head_dim;
-};
-
 /* Bytes first_byte .. of K's 64 rows. Rows that nobody sees are any rows of the same pages, columns that do not exist are the row's first ones, and nobody uses either: so there is no branch between the
  * loads, and all of them are under way at once. */
-M40_HD void ATTN(load_chunk)(const struct ATTN(work) * work, uint32_t first_byte, struct m40_u32x4 *words)
+M40_HD void ATTN(load_chunk)(const struct split_work *work, uint32_t first_byte, struct m40_u32x4 *words)
 {
     uint32_t column = first_byte + simt_lane() % CHUNK_WORDS * 16;
     uint32_t from = simt_lane() / CHUNK_WORDS * work->row_bytes + (column < work->row_bytes ? column : 0);
@@ -61,7 +51,7 @@ M40_HD void ATTN(store_chunk)(uint32_t *tile, const struct m40_u32x4 *words)
 }
 
 /* dot = fmaf(q[d], k[i][d], dot) over n_words 128-bit words of a row, for both positions of this lane and all heads. */
-M40_HD void ATTN(add_dots)(const uint32_t *tile, const float *q, uint32_t n_words, float (*dot)[MINE])
+M40_HD void ATTN(add_dots)(const uint32_t *tile, uint32_t stride, const float *q, uint32_t n_words, float (*dot)[MINE])
 {
     M40_UNROLL
     for (uint32_t w = 0; w < n_words; w++) {
@@ -69,7 +59,7 @@ M40_HD void ATTN(add_dots)(const uint32_t *tile, const float *q, uint32_t n_word
 
         M40_UNROLL
         for (uint32_t p = 0; p < 2; p++)
-            attention_widen(m40_load_u32x4(tile + p * SIMT_WARP * TILE_STRIDE + w * 4), IS_F32, k[p]);
+            attention_widen(m40_load_u32x4(tile + (p * SIMT_WARP * stride + w * 4)), IS_F32, k[p]);
         M40_UNROLL
         for (uint32_t h = 0; h < MINE; h++) {
             M40_UNROLL
@@ -88,7 +78,7 @@ M40_HD void ATTN(add_dots)(const uint32_t *tile, const float *q, uint32_t n_word
 }
 
 /* BATCH rows of V from row i on (a multiple of BATCH), this lane's columns from `column` bytes on. */
-M40_HD void ATTN(load_values)(const struct ATTN(work) * work, uint32_t column, uint32_t i, struct ATTN(value) * v)
+M40_HD void ATTN(load_values)(const struct split_work *work, uint32_t column, uint32_t i, struct ATTN(value) * v)
 {
     const uint8_t *from = work->base + (i < KV_PAGE ? work->v.low : work->v.high) + i % KV_PAGE * work->row_bytes + column;
 
@@ -150,7 +140,7 @@ M40_HD void ATTN(add_values)(const float *e, uint32_t i, struct attention_range 
 }
 
 /* dot of both positions of this lane; words: the first chunk of K, on its way. Ends where the tile is free for the lane's own use only. */
-M40_HD void ATTN(scores)(const struct ATTN(work) * work, uint32_t *tile, const float *q, struct m40_u32x4 *words, float (*dot)[MINE])
+M40_HD void ATTN(scores)(const struct split_work *work, uint32_t *tile, const float *q, struct m40_u32x4 *words, float (*dot)[MINE])
 {
     const uint32_t *mine = tile + simt_lane() * TILE_STRIDE;
     uint32_t n_words = work->row_bytes / 16;
@@ -163,11 +153,11 @@ M40_HD void ATTN(scores)(const struct ATTN(work) * work, uint32_t *tile, const f
         if (w0 + CHUNK_WORDS < n_words)
             ATTN(load_chunk)(work, (w0 + CHUNK_WORDS) * 16, words);
         if (w0 + CHUNK_WORDS <= n_words) {
-            ATTN(add_dots)(mine, q + w0 * ELEMS, CHUNK_WORDS, dot);
+            ATTN(add_dots)(mine, TILE_STRIDE, q + w0 * ELEMS, CHUNK_WORDS, dot);
         } else {
             M40_ROLLED
             for (uint32_t w = 0; w0 + w < n_words; w++)
-                ATTN(add_dots)(mine + w * 4, q + (w0 + w) * ELEMS, 1, dot);
+                ATTN(add_dots)(mine + w * 4, TILE_STRIDE, q + (w0 + w) * ELEMS, 1, dot);
         }
     }
 }
@@ -223,7 +213,7 @@ M40_HD float ATTN(sum)(const float *e, struct attention_range range)
 }
 
 /* o of this lane's columns from d0 on; a and b: the first two batches of V, on their way. */
-M40_HD void ATTN(values)(const struct attention_args *args, const struct ATTN(work) * work, const float *e, uint32_t d, uint32_t column,
+M40_HD void ATTN(values)(const struct attention_args *args, const struct split_work *work, const float *e, uint32_t d, uint32_t column,
                          struct ATTN(value) * a, struct ATTN(value) * b)
 {
     struct attention_range range = work->range;
@@ -248,7 +238,7 @@ M40_HD void ATTN(values)(const struct attention_args *args, const struct ATTN(wo
 }
 
 /* From the first chunk of K to m, l and o of the piece. */
-M40_HD void ATTN(piece)(const struct attention_args *args, const struct ATTN(work) * work, struct ATTN(warp_shared) * shared, const float *q,
+M40_HD void ATTN(piece)(const struct attention_args *args, const struct split_work *work, struct ATTN(warp_shared) * shared, const float *q,
                         struct m40_u32x4 *words)
 {
     uint32_t first_row = work->range.begin / (2 * BATCH) * (2 * BATCH), lane_d = simt_lane() * LANE_COLS;
@@ -282,80 +272,8 @@ M40_HD void ATTN(piece)(const struct attention_args *args, const struct ATTN(wor
     }
 }
 
-/* Whether this block is the last of its row and heads to come here; then what all of them wrote is visible. Called by every thread. */
-M40_HD uint32_t ATTN(arrive)(const struct attention_args *args, struct ATTN(shared) * shared, uint32_t n_blocks)
-{
-    uint32_t *counter = args->counters + simt_block_z() * simt_grid_y() + simt_block_y();
-
-    if (n_blocks == 1) {
-        simt_barrier();
-        return 1;
-    }
-    simt_fence();
-    simt_barrier();
-    if (simt_thread() == 0) {
-        shared->is_last = simt_atomic_add_u32(counter, 1) == n_blocks - 1;
-        if (shared->is_last)
-            *counter = 0;
-    }
-    simt_barrier();
-    simt_fence();
-    return shared->is_last;
-}
-
-/* o of up to MERGE_FEW pieces, zeros for those that do not exist. */
-M40_HD void ATTN(load_pieces)(const float *o, uint32_t head_dim, uint32_t n, struct m40_f32x4 *piece)
-{
-    M40_UNROLL
-    for (uint32_t k = 0; k < MERGE_FEW; k++) {
-        piece[k] = m40_load_f32x4(o + (k < n ? k : 0) * head_dim);
-        M40_UNROLL
-        for (uint32_t c = 0; c < LANE_COLS; c++)
-            piece[k].v[c] = k < n ? piece[k].v[c] : 0.0f;
-    }
-}
-
-/* y of one head from n <= 32 pieces, by one warp: a lane owns LANE_COLS columns. */
-M40_HD void ATTN(merge_few)(const struct attention_args *args, struct ATTN(warp_shared) * shared, const struct ATTN(work) * work, uint32_t head,
-                            uint32_t n)
-{
-    uint64_t row = piece_row(args, work->slice_token, head);
-    const float *ml = args->ml + row * 2;
-    uint32_t lane = simt_lane(), token = args->first_token + work->slice_token;
-
-    for (uint32_t d0 = 0; d0 < work->head_dim; d0 += WARP_COLS) {
-        uint32_t d = d0 + lane * LANE_COLS;
-        const float *o = args->o + row * work->head_dim + (d < work->head_dim ? d : 0);
-        struct m40_f32x4 out = {{-0.0f, -0.0f, -0.0f, -0.0f}}, piece[MERGE_FEW];
-        float sum = -0.0f; /* as in attention_merge */
-
-        ATTN(load_pieces)(o, work->head_dim, n, piece);
-        simt_warp_barrier();
-        shared->factors[lane] = scan_factors(ml[0], lane < n, ml[(lane < n ? lane : 0) * 2], ml[(lane < n ? lane : 0) * 2 + 1]);
-        simt_warp_barrier();
-        for (uint32_t j0 = 0; j0 < n; j0 += MERGE_FEW) {
-            if (j0 > 0)
-                ATTN(load_pieces)(o + j0 * work->head_dim, work->head_dim, n - j0, piece);
-            M40_UNROLL
-            for (uint32_t k = 0; k < MERGE_FEW; k++) {
-                struct merge_factors f = shared->factors[j0 + k];
-
-                sum = m40_fmaf(f.l, f.b, sum * f.a);
-                M40_UNROLL
-                for (uint32_t c = 0; c < LANE_COLS; c++)
-                    out.v[c] = m40_fmaf(piece[k].v[c], f.b, out.v[c] * f.a);
-            }
-        }
-        M40_UNROLL
-        for (uint32_t c = 0; c < LANE_COLS; c++)
-            out.v[c] = out.v[c] / sum;
-        if (d < work->head_dim)
-            m40_store_f32x4(args->y + ((uint64_t)token * args->n_heads + head) * work->head_dim + d, out);
-    }
-}
-
 /* The queries' heads of this block's part of a KV head; those that do not exist become zeros. Ends with a barrier. */
-M40_HD void ATTN(stage_queries)(const struct attention_args *args, const struct ATTN(work) * work, uint32_t token, float *q)
+M40_HD void ATTN(stage_queries)(const struct attention_args *args, const struct split_work *work, uint32_t token, float *q)
 {
     const float *from = args->q + (uint64_t)token * args->q_stride + (uint64_t)work->first_head * work->head_dim;
 
@@ -376,35 +294,25 @@ M40_HD void ATTN(stage_queries)(const struct attention_args *args, const struct 
 ATTENTION_KERNEL(ATTN(attention_split), THREADS, MINE *(IS_F32 ? 4 : 2) <= 8 ? 4 : 3)
 {
     SIMT_SHARED(struct ATTN(shared), shared);
-    uint32_t token = args.first_token + simt_block_z(), pos = (uint32_t)args.kv.pos[token], slot = (uint32_t)args.kv.slot[token];
-    uint32_t first_piece = attention_first(args.window, pos) / ATTENTION_PIECE, n_pieces = pos / ATTENTION_PIECE - first_piece + 1;
-    uint32_t n_parts = (args.n_group + args.n_block_heads - 1) / args.n_block_heads, kv_head = simt_block_y() / n_parts;
-    uint32_t part = simt_block_y() % n_parts * args.n_block_heads;
-    struct ATTN(work) work;
+    uint32_t token = args.first_token + simt_block_z(), n_pieces;
+    struct split_work work;
     struct m40_u32x4 words[LOADS];
 
+    n_pieces = open_work(&args, &work);
     work.piece = simt_block_x() * WARPS + simt_warp();
     if (simt_block_x() * WARPS >= n_pieces)
         return;
-    work.first_head = kv_head * args.n_group + part;
-    work.n_heads = attention_min(args.n_group - part, args.n_block_heads);
-    work.base = args.kv.base;
-    work.slice_token = simt_block_z();
-    work.head_dim = args.kv.head_dim;
-    work.row_bytes = args.kv.head_dim * (IS_F32 ? 4 : 2);
     if (work.piece < n_pieces) {
-        work.range = attention_visible(args.window, pos, first_piece + work.piece);
-        work.k = attention_find(&args.kv, slot, first_piece + work.piece, work.range, 0, kv_head);
-        work.v = attention_find(&args.kv, slot, first_piece + work.piece, work.range, 1, kv_head);
+        find_piece(&args, &work);
         ATTN(load_chunk)(&work, 0, words);
     }
     ATTN(stage_queries)(&args, &work, token, shared->q);
     if (work.piece < n_pieces)
         ATTN(piece)(&args, &work, &shared->warps[simt_warp()], shared->q, words);
-    if (!args.counters || !ATTN(arrive)(&args, shared, (n_pieces + WARPS - 1) / WARPS))
+    if (!args.counters || !arrive(&args, &shared->is_last, (n_pieces + WARPS - 1) / WARPS))
         return;
     for (uint32_t head = simt_warp(); head < work.n_heads; head += WARPS)
-        ATTN(merge_few)(&args, &shared->warps[simt_warp()], &work, work.first_head + head, n_pieces);
+        merge_few(&args, shared->warps[simt_warp()].factors, &work, work.first_head + head, n_pieces);
 }
 
 #undef BATCH

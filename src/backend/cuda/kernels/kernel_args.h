@@ -87,6 +87,7 @@ struct attention_args {
     uint32_t window;            /* positions that a row sees; 0: all up to its own */
     uint32_t n_group;           /* query heads that share a KV head */
     uint32_t n_block_heads;     /* of these, how many one block takes; the last block of a KV head may have fewer */
+    uint32_t n_parts;           /* n_group / n_block_heads, rounded up */
     float scale;
 };
 
