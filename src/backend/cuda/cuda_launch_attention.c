@@ -6,10 +6,11 @@ enum {
     SPLIT_PIECES = 4,    /* of a block */
     SPLIT_MAX_HEADS = 8, /* query heads of a warp */
     SPLIT_MAX_HEADS_F32 = 4,
-    SPLIT_MERGES = 32, /* pieces up to which the last block of attention_split merges */
+    SPLIT_MERGES = 32, /* pieces up to which the last block to arrive merges */
     NEAR_HEADS = 4,    /* query heads of a block of attention_near */
     NEAR_MAX_HEAD_DIM = 128,
     NEAR_SM_BLOCKS = 4, /* a multiprocessor, up to which latency counts for more than throughput */
+    FUSED_COLS = 64,    /* elements of a head that a block of attention_fused_64 makes; the other one twice as many */
     FUSED_THREADS = 128,
     FUSED_QUERIES = 64, /* (token, head) pairs of a block of attention_fused */
     MAX_HEAD_DIM = 256,
@@ -103,12 +104,12 @@ static uint32_t fused_token_groups(const struct attention_args *a, uint32_t n_ro
 /* Rows first .. n_tokens - 1. */
 static m40llm_status run_fused(struct m40_cuda *c, struct attention_args a, uint32_t first, m40llm_error *err)
 {
-    const uint32_t kernel = a.kv.head_dim <= 64 ? 0 : a.kv.head_dim <= 128 ? 1 : 2;
+    const uint32_t kernel = a.kv.head_dim > FUSED_COLS;
 
     a.first_token = first;
     share_heads(&a, FUSED_QUERIES);
-    return m40_cuda_launch(c, c->kernels.attention_fused[kernel], a.kv.n_kv_heads * a.n_parts, fused_token_groups(&a, a.n_tokens - first), 1,
-                           FUSED_THREADS, &a, err);
+    return m40_cuda_launch(c, c->kernels.attention_fused[kernel], a.kv.n_kv_heads * a.n_parts, fused_token_groups(&a, a.n_tokens - first),
+                           m40_cuda_div_up(a.kv.head_dim, FUSED_COLS << kernel), FUSED_THREADS, &a, err);
 }
 
 m40llm_status m40_cuda_attention(struct m40_backend *be, const struct m40_attention_args *args, m40llm_error *err)

@@ -34,7 +34,6 @@ m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err)
     M40_TRY(m40_cuda_kernel(c, "attention_split", "attention_merge", &k->attention_merge, err));
     M40_TRY(m40_cuda_kernel(c, "attention_fused", "attention_fused_64", &k->attention_fused[0], err));
     M40_TRY(m40_cuda_kernel(c, "attention_fused", "attention_fused_128", &k->attention_fused[1], err));
-    M40_TRY(m40_cuda_kernel(c, "attention_fused", "attention_fused_256", &k->attention_fused[2], err));
 fail:
     return status;
 }

@@ -322,16 +322,9 @@ M40_HD void fused_open(const struct attention_args *args, struct fused_shared *s
 }
 
 #define TILES      1
-#define RESIDENT   2
 #define ATTN(name) name##_64
 #include "backend/cuda/kernels/attention_fused_tmpl.h"
 
 #define TILES      2
-#define RESIDENT   2
 #define ATTN(name) name##_128
-#include "backend/cuda/kernels/attention_fused_tmpl.h"
-
-#define TILES      4
-#define RESIDENT   2
-#define ATTN(name) name##_256
 #include "backend/cuda/kernels/attention_fused_tmpl.h"

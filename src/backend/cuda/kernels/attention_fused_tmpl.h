@@ -1,5 +1,4 @@
-/* attention_fused_N, for heads of up to N = TILES * 64 elements, of which O takes registers: included once for every N by attention_fused.cu, which defines TILES, RESIDENT (blocks that fit on a
- * multiprocessor) and ATTN(name). */
+/* attention_fused_N, of which a block makes N = TILES * 64 elements of a head's output, for which O takes registers: included once for every N by attention_fused.cu, which defines TILES and ATTN(name). */
 
 /* Scores of a piece: words holds the first chunk of K and Q and leaves with the first tile of V. */
 M40_HD void ATTN(fused_scores)(const struct attention_args *args, struct fused_shared *shared, const struct fused_run *run, struct attention_pages k,
@@ -15,7 +14,7 @@ M40_HD void ATTN(fused_scores)(const struct attention_args *args, struct fused_s
         if (d + CHUNK < head_dim)
             fused_load_chunk(args, shared, run, k, d + CHUNK, words);
         else
-            fused_load(&args->kv, v, 0, V_WORDS, COLS / 8, words->kv);
+            fused_load(&args->kv, v, simt_block_z() * (TILES * COLS), V_WORDS, COLS / 8, words->kv);
         fused_dots(shared->tile, attention_min(head_dim - d, CHUNK), dot);
     }
 }
@@ -34,7 +33,7 @@ M40_HD void ATTN(fused_write)(const struct attention_args *args, const struct fu
             continue;
         M40_UNROLL
         for (uint32_t tile = 0; tile < TILES; tile++) {
-            uint32_t d = tile * COLS + simt_thread() % LINES * 4;
+            uint32_t d = (simt_block_z() * TILES + tile) * COLS + simt_thread() % LINES * 4;
             struct m40_f32x4 word;
 
             M40_UNROLL
@@ -49,7 +48,7 @@ M40_HD void ATTN(fused_write)(const struct attention_args *args, const struct fu
 /* All pieces for one run. */
 M40_HD void ATTN(fused_run)(const struct attention_args *args, struct fused_shared *shared, struct fused_run *run)
 {
-    const uint32_t head_dim = args->kv.head_dim;
+    const uint32_t first_col = simt_block_z() * (TILES * COLS), end_col = attention_min(args->kv.head_dim, first_col + TILES * COLS);
     uint32_t piece, last;
     float out[TILES][MINE][4], max = 0.0f, sum = -0.0f; /* a first piece has factors of 1: fmaf(x, 1, -0 * 1) is x */
     struct attention_pages k;
@@ -83,7 +82,7 @@ M40_HD void ATTN(fused_run)(const struct attention_args *args, struct fused_shar
         ATTN(fused_scores)(args, shared, run, k, v, &words, dot);
         fused_exponentials(args, shared, piece, all.begin == 0 && all.end == ATTENTION_PIECE, dot);
         simt_barrier();
-        fused_store(&args->kv, v, 0, V_WORDS, COLS / 8, COLS, words.kv, shared->tile);
+        fused_store(&args->kv, v, first_col, V_WORDS, COLS / 8, COLS, words.kv, shared->tile);
         if (simt_thread() < QUERIES)
             fused_move_on(args, shared, piece, &max, &sum);
         simt_barrier();
@@ -91,15 +90,15 @@ M40_HD void ATTN(fused_run)(const struct attention_args *args, struct fused_shar
         for (uint32_t tile = 0; tile < TILES; tile++) {
             float o[MINE][4] = {{0.0f}};
 
-            if (tile * COLS >= head_dim)
+            if (first_col + tile * COLS >= end_col)
                 continue;
             if (tile > 0) {
                 simt_barrier();
-                fused_store(&args->kv, v, tile * COLS, V_WORDS, COLS / 8, COLS, words.kv, shared->tile);
+                fused_store(&args->kv, v, first_col + tile * COLS, V_WORDS, COLS / 8, COLS, words.kv, shared->tile);
                 simt_barrier();
             }
-            if ((tile + 1) * COLS < head_dim) {
-                fused_load(&args->kv, v, (tile + 1) * COLS, V_WORDS, COLS / 8, words.kv);
+            if (first_col + (tile + 1) * COLS < end_col) {
+                fused_load(&args->kv, v, first_col + (tile + 1) * COLS, V_WORDS, COLS / 8, words.kv);
             } else if (piece < last) {
                 struct attention_range next = {attention_visible(args->window, run->least, piece + 1).begin,
                                                attention_visible(args->window, run->greatest, piece + 1).end};
@@ -119,8 +118,8 @@ M40_HD void ATTN(fused_run)(const struct attention_args *args, struct fused_shar
     ATTN(fused_write)(args, shared, run, out);
 }
 
-/* Grid (KV head and part of its group; tokens in groups of QUERIES / n_block_heads, the last ones, which see most, first). */
-ATTENTION_KERNEL(ATTN(attention_fused), THREADS, RESIDENT)
+/* Grid (KV head and part of its group; tokens in groups of QUERIES / n_block_heads, the last ones, which see most, first; N elements of a head). */
+ATTENTION_KERNEL(ATTN(attention_fused), THREADS, 2)
 {
     SIMT_SHARED(struct fused_shared, shared);
     uint32_t n_block_tokens = QUERIES / args.n_block_heads, part = simt_block_x() % args.n_parts * args.n_block_heads;
@@ -143,5 +142,4 @@ ATTENTION_KERNEL(ATTN(attention_fused), THREADS, RESIDENT)
 }
 
 #undef ATTN
-#undef RESIDENT
 #undef TILES

@@ -1,10 +1,10 @@
-/* attention of docs/numerics.md for rows that share nothing with their neighbours, as in decoding: the positions are what can be shared out.
+/* attention of docs/numerics.md for rows that share nothing with their neighbours, as in decoding: the positions are what can be shared out. Every piece of 64 leaves (m, l, o) in memory. Few pieces are
+ * merged by the last block of their heads to arrive, a warp a head; many by attention_merge, whose grid is wider.
  *
- * A warp takes one piece of 64 positions and up to 1, 2, 4 or 8 query heads of one KV head, and writes the piece's (m, l, o). It works alone, so that the warps of a multiprocessor drift apart and some
- * load while others compute. K comes in chunks of 64 or 128 bytes a row, the next one on its way to registers while one is worked on, and is turned in shared memory: a lane owns two positions and all heads,
- * d ascending. V goes from the cache to registers as it lies: a lane owns four columns and all heads, i ascending.
- *
- * Few pieces are merged by the last block of their heads to arrive, a warp a head; many by attention_merge, whose grid is wider. */
+ *  attention_split_N  for many pieces: a warp takes one piece and up to N query heads of one KV head. It works alone, so that the warps of a multiprocessor drift apart and some load while others compute. K
+ *                     comes in chunks of 64 or 128 bytes a row, the next one on its way to registers while one is worked on, and is turned in shared memory: a lane owns two positions and all heads, d
+ *                     ascending. V goes from the cache to registers as it lies: a lane owns four columns and all heads, i ascending.
+ *  attention_near     for few: a block takes one piece and a warp each of its heads, so that all of K and V is under way at once. */
 #include "backend/cuda/kernels/attention_common.h"
 
 enum {
