@@ -62,6 +62,7 @@ struct m40_rows {
     m40_addr slot;    /* int32 [n_tokens]: row of the page table */
     m40_addr pages;   /* int32 [n_slots][n_slot_pages]: page of positions 32 i .. 32 i + 31 of the slot's sequence */
     uint32_t n_slot_pages;
+    uint32_t n_single; /* a hint that changes no bit: the first n_single rows are probably the only ones of their sequences, as in decoding */
 };
 
 enum m40_rope_style {
@@ -109,7 +110,8 @@ struct m40_rope_append_args {
     enum m40_rope_style style;
 };
 
-/* Causal attention of every row over positions 0 .. pos of its own sequence, whose K and V are already in the cache. Head h reads KV head h / (n_heads / n_kv_heads). */
+/* Causal attention of every row over positions max(0, pos - window + 1) .. pos (window 0: from 0 on) of its own sequence, whose K and V are already in the cache. Head h reads KV head
+ * h / (n_heads / n_kv_heads). Pages with no position that a row of the step sees are not read, and their entries in the page table may be anything. */
 struct m40_attention_args {
     const struct m40_kv_layer *kv;
     const struct m40_rows *rows;
@@ -117,6 +119,7 @@ struct m40_attention_args {
     m40_addr y;        /* [n_tokens][n_heads][head_dim]; may not be q */
     uint32_t q_stride; /* floats, a multiple of 4 */
     uint32_t n_heads;
+    uint32_t window; /* 0: none */
     float scale;
 };
 

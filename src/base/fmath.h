@@ -9,21 +9,15 @@
 /* One rounding, on host and device alike. */
 #define m40_fmaf(a, b, c) __builtin_fmaf(a, b, c)
 
-/* e^x, within 1 ulp in the normal range. x > 88.722839 gives infinity, x < -103.97 gives 0, NaN gives NaN.
+/* e^x for -104 <= x <= 88.722839 and NaN; of anything else any value, but no trap.
  * x = n ln2 + r with |r| <= ln2/2; e^r by its Taylor polynomial to r^7 (the tail is below 1e-8 of the result's ulp-scale); 2^n is multiplied in two steps, so that
  * subnormal results are rounded once. */
-M40_HD float m40_expf(float x)
+M40_HD float m40_expf_within(float x)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, nearest even */
     float t, n, r, p;
     int i, half;
 
-    if (!(x == x))
-        return x;
-    if (x > 88.722839f)
-        return m40_bits_to_f32(0x7f800000u);
-    if (x < -104.0f)
-        return 0.0f;
     t = m40_fmaf(x, 1.44269504f, magic);
     n = t - magic;
     r = m40_fmaf(n, -0.693145752f, x); /* ln2's upper bits: n * this is exact */
@@ -36,9 +30,29 @@ M40_HD float m40_expf(float x)
     p = m40_fmaf(p, r, 0.5f);
     p = m40_fmaf(p, r, 1.0f);
     p = m40_fmaf(p, r, 1.0f);
-    i = (int)n;
+    i = (int)(m40_f32_to_bits(t) - m40_f32_to_bits(magic)); /* n; or any number, where t is not near magic */
     half = i / 2;
     return p * m40_bits_to_f32((unsigned)(half + 127) << 23) * m40_bits_to_f32((unsigned)(i - half + 127) << 23);
+}
+
+/* e^x, within 1 ulp in the normal range. x > 88.722839 gives infinity, x < -103.97 gives 0, NaN gives NaN. */
+M40_HD float m40_expf(float x)
+{
+    if (!(x == x))
+        return x;
+    if (x > 88.722839f)
+        return m40_bits_to_f32(0x7f800000u);
+    if (x < -104.0f)
+        return 0.0f;
+    return m40_expf_within(x);
+}
+
+/* The same without branches, for x <= 0 and NaN; of x > 0 any value. */
+M40_HD float m40_expf_down(float x)
+{
+    float y = m40_expf_within(x < -104.0f ? -104.0f : x);
+
+    return x < -104.0f ? 0.0f : y;
 }
 
 /* silu(g) * u. */

@@ -85,6 +85,16 @@ static uint32_t round_up_pos(const struct m40_forward *f, uint32_t max_pos)
     return n_pieces * M40_ATTN_PIECE < n_ctx ? n_pieces * M40_ATTN_PIECE - 1 : n_ctx - 1;
 }
 
+/* Rows at the beginning whose sequences have no row beside them: those that decode. */
+static uint32_t leading_single_rows(const struct m40_batch *b)
+{
+    uint32_t n = 0;
+
+    while (n < b->n_tokens && (n + 1 == b->n_tokens || b->slot[n + 1] != b->slot[n]))
+        n++;
+    return n;
+}
+
 static bool is_recorded(const struct step *s)
 {
     return s->f->backend->ops.step_begin && s->batch->n_tokens <= MAX_RECORDED_TOKENS;
@@ -126,6 +136,7 @@ static m40llm_status upload_inputs(struct step *s)
         .slot = f->inputs + 8 * stride,
         .pages = f->inputs + 4 * pages,
         .n_slot_pages = f->limits.n_slot_pages,
+        .n_single = leading_single_rows(b),
     };
     return f->backend->ops.write(f->backend, f->inputs, f->staging, 4 * n_ints, s->err);
 }

@@ -31,6 +31,8 @@ static const struct test tests[] = {
     {"attention prefill f32", parity_attention_prefill, M40LLM_KV_F32, ONCE},
     {"attention_alone f16", parity_attention_alone, M40LLM_KV_F16, ONCE},
     {"attention_alone f32", parity_attention_alone, M40LLM_KV_F32, ONCE},
+    {"attention window f16", parity_attention_window, M40LLM_KV_F16, ONCE},
+    {"attention window f32", parity_attention_window, M40LLM_KV_F32, ONCE},
     {"silu_mul", parity_silu_mul, 0, ONCE},
     {"gather_rows", parity_gather_rows, 0, ONCE},
     {"argmax", parity_argmax, 0, ONCE},

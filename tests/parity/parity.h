@@ -98,6 +98,7 @@ void parity_rope_append_neox(struct parity *p, uint32_t kv_type);
 void parity_attention_decode(struct parity *p, uint32_t kv_type);
 void parity_attention_prefill(struct parity *p, uint32_t kv_type);
 void parity_attention_alone(struct parity *p, uint32_t kv_type);
+void parity_attention_window(struct parity *p, uint32_t kv_type);
 void parity_silu_mul(struct parity *p, uint32_t unused);
 void parity_gather_rows(struct parity *p, uint32_t unused);
 void parity_argmax(struct parity *p, uint32_t unused);

@@ -24,7 +24,8 @@ struct batch {
     float scale;
     uint32_t n_sequences, n_held[MAX_SEQUENCES];
     uint32_t n_slot_pages, n_pages, max_pos;
-    uint32_t n_rows;
+    uint32_t window; /* 0: none */
+    uint32_t n_rows, n_single;
     int32_t pos[MAX_ROWS], slot[MAX_ROWS];
     int32_t *pages; /* [n_sequences][n_slot_pages] */
     float *k, *v;   /* [all positions of sequence 0, 1, ..][n_kv_heads][head_dim] as the cache holds them */
@@ -138,15 +139,20 @@ static struct m40_kv_layer layer_at(const struct batch *b, m40_addr base)
 
 static struct m40_rows rows_at(const struct batch *b, const m40_addr *at)
 {
-    return (struct m40_rows){
-        .n_tokens = b->n_rows, .max_pos = b->max_pos, .pos = at[POS], .slot = at[SLOT], .pages = at[PAGES], .n_slot_pages = b->n_slot_pages};
+    return (struct m40_rows){.n_tokens = b->n_rows,
+                             .n_single = b->n_single,
+                             .max_pos = b->max_pos,
+                             .pos = at[POS],
+                             .slot = at[SLOT],
+                             .pages = at[PAGES],
+                             .n_slot_pages = b->n_slot_pages};
 }
 
 static void describe(const struct batch *b, struct parity_case *c, const char *what)
 {
-    snprintf(c->name, sizeof c->name, "%s %s, %u/%u heads of %u, %u rows of %u sequences, up to position %u", what,
+    snprintf(c->name, sizeof c->name, "%s %s, %u/%u heads of %u, %u rows of %u sequences, up to position %u, window %u", what,
              b->type == M40LLM_KV_F16 ? "f16" : "f32", b->heads.n_heads, b->heads.n_kv_heads, b->heads.head_dim, b->n_rows, b->n_sequences,
-             b->max_pos);
+             b->max_pos, b->window);
     c->need = (struct m40_workload){.n_tokens = b->n_rows,
                                     .n_cols = b->heads.n_heads * b->heads.head_dim,
                                     .n_heads = b->heads.n_heads,
@@ -174,6 +180,7 @@ static m40llm_status issue_attention(struct m40_backend *be, const m40_addr *at,
                                       .y = at[OUT],
                                       .q_stride = b->heads.n_heads * b->heads.head_dim + Q_GAP,
                                       .n_heads = b->heads.n_heads,
+                                      .window = b->window,
                                       .scale = b->scale};
 
     return be->ops.attention(be, &args, err);
@@ -195,6 +202,11 @@ static void run_attention(struct parity *p, struct parity_case *c, const struct 
     parity_run(p, c);
 }
 
+static uint32_t first_visible(const struct batch *b, uint32_t pos)
+{
+    return b->window && pos >= b->window ? pos + 1 - b->window : 0;
+}
+
 static void check_against_doubles(struct parity *p, struct parity_case *c, const struct batch *b, const float *q)
 {
     const struct heads *h = &b->heads;
@@ -205,10 +217,11 @@ static void check_against_doubles(struct parity *p, struct parity_case *c, const
         return;
     for (uint32_t r = 0; r < b->n_rows; r++) {
         for (uint32_t head = 0; head < h->n_heads; head++) {
-            size_t kv = first_position(b, (uint32_t)b->slot[r]) * stride + (size_t)(head / (h->n_heads / h->n_kv_heads)) * h->head_dim;
+            uint32_t first = first_visible(b, (uint32_t)b->pos[r]);
+            size_t kv = (first_position(b, (uint32_t)b->slot[r]) + first) * stride + (size_t)(head / (h->n_heads / h->n_kv_heads)) * h->head_dim;
             size_t at = ((size_t)r * h->n_heads + head) * h->head_dim;
 
-            ref64_attention(q + at, b->k + kv, b->v + kv, stride, (uint32_t)b->pos[r] + 1, h->head_dim, b->scale, expected + at, bound + at);
+            ref64_attention(q + at, b->k + kv, b->v + kv, stride, (uint32_t)b->pos[r] + 1 - first, h->head_dim, b->scale, expected + at, bound + at);
         }
     }
     parity_check_doubles(p, c, OUT, expected, bound);
@@ -288,6 +301,7 @@ void parity_attention_decode(struct parity *p, uint32_t kv_type)
         struct batch b = new_batch(number / 2, kv_type);
 
         make_decode_batch(p, &b);
+        b.n_single = number % 2 ? b.n_rows : 0;
         check_attention(p, &b, number, "decode");
     }
 }
@@ -298,7 +312,54 @@ void parity_attention_prefill(struct parity *p, uint32_t kv_type)
         struct batch b = new_batch(number, kv_type);
 
         make_prefill_batch(p, &b, number % 2);
+        b.n_single = number % 3 * 7; /* wrong: it is only a hint */
         check_attention(p, &b, number, "prefill");
+    }
+}
+
+/* What no row sees through its window: K and V become NaNs, pages with nothing else numbers of no page. */
+static void hide_unseen(struct batch *b)
+{
+    uint32_t first[MAX_SEQUENCES];
+
+    for (uint32_t s = 0; s < b->n_sequences; s++)
+        first[s] = b->n_held[s];
+    for (uint32_t r = 0; r < b->n_rows; r++) {
+        uint32_t seen = first_visible(b, (uint32_t)b->pos[r]), s = (uint32_t)b->slot[r];
+
+        first[s] = seen < first[s] ? seen : first[s];
+    }
+    for (uint32_t s = 0; s < b->n_sequences; s++) {
+        for (uint32_t pos = 0; pos < first[s]; pos++)
+            for (uint32_t part = 0; part < 2 * b->heads.n_kv_heads; part++)
+                memset((uint8_t *)b->cache + cache_index(b, s, pos, part % 2, part / 2, 0) * element_bytes(b), 0xff,
+                       b->heads.head_dim * element_bytes(b));
+        for (uint32_t page = 0; page < first[s] / M40_KV_PAGE; page++)
+            b->pages[s * b->n_slot_pages + page] = INT32_MAX;
+    }
+}
+
+/* Windows that begin at the ends of pages and pieces and inside them, shorter than a page, longer than some sequences and than all. */
+void parity_attention_window(struct parity *p, uint32_t kv_type)
+{
+    static const uint32_t windows[] = {1, 31, 32, 33, 63, 64, 65, 100, 128, 250, 1000};
+
+    for (unsigned number = 0; number < 2 * N_HEAD_SHAPES; number += p->is_thin ? 5 : 1) {
+        struct batch b = new_batch(number / 2, kv_type);
+        struct parity_case c = {0};
+        const float *q;
+
+        b.window = windows[(number + number / 8) % (sizeof windows / sizeof *windows)];
+        if (number % 2)
+            make_prefill_batch(p, &b, number % 4 == 3);
+        else
+            make_decode_batch(p, &b);
+        make_cache(p, &c, &b, parity_input(number));
+        hide_unseen(&b);
+        q = make_queries(p, &c, &b, false);
+        run_attention(p, &c, &b, q, "window");
+        check_against_doubles(p, &c, &b, q);
+        parity_case_free(&c);
     }
 }
 

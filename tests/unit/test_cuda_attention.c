@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
-/* The two ways in which the CUDA backend shares out attention give the bits of the scalar CPU backend, however few pieces scratch memory holds: where all tokens are split at once, in slices, or not at
- * all. With what the parity grid is too small for: groups of heads that one block cannot take, and more pieces than one batch of the merge. */
+/* The two ways in which the CUDA backend shares out attention give the bits of the scalar CPU backend, whatever has it choose: how many multiprocessors there are, how many pieces scratch memory holds, and
+ * the caller's hint. With what the parity grid is too small for: groups of heads that one block cannot take, and more pieces than one batch of the merge. */
 #include "unit/cuda_fixture.h"
 
 #include "backend/cuda/cuda_internal.h"
@@ -12,12 +12,23 @@ struct shape {
     uint32_t n_heads, n_kv_heads, head_dim;
     uint32_t n_tokens;
     uint32_t last_pos; /* of the last token; the others come right before it */
+    uint32_t window;
+    m40llm_kv_type type;
 };
+
+/* What has the CUDA backend choose a way. */
+struct choice {
+    uint32_t n_sms;  /* few: rows share blocks as soon as they can; many: heads are shared out */
+    uint32_t n_room; /* tokens whose pieces scratch memory holds */
+    uint32_t n_single;
+    uint32_t n_launches; /* of one token, where they are known; or 0 */
+};
+enum { ALL_ROOM = UINT32_MAX };
 
 struct data {
     struct shape shape;
     uint32_t n_pages, n_slot_pages;
-    uint16_t *cache;
+    void *cache;
     float *q;
     int32_t *pos, *slot, *pages;
     size_t cache_bytes, q_bytes;
@@ -31,7 +42,7 @@ static struct data make_data(struct shape s)
 
     d.n_pages = d.n_slot_pages;
     n_cache = (size_t)d.n_pages * 2 * s.n_kv_heads * M40_KV_PAGE * s.head_dim;
-    d.cache_bytes = n_cache * sizeof *d.cache;
+    d.cache_bytes = n_cache * (s.type == M40LLM_KV_F16 ? 2 : 4);
     d.q_bytes = n_q * sizeof *d.q;
     d.cache = malloc(d.cache_bytes);
     d.q = malloc(d.q_bytes);
@@ -39,8 +50,14 @@ static struct data make_data(struct shape s)
     d.slot = malloc(s.n_tokens * sizeof *d.slot);
     d.pages = malloc(d.n_slot_pages * sizeof *d.pages);
     assert_true(d.cache && d.q && d.pos && d.slot && d.pages);
-    for (size_t i = 0; i < n_cache; i++)
-        d.cache[i] = m40_f32_to_f16(test_random_float(&random));
+    for (size_t i = 0; i < n_cache; i++) {
+        float value = test_random_float(&random);
+
+        if (s.type == M40LLM_KV_F16)
+            ((uint16_t *)d.cache)[i] = m40_f32_to_f16(value);
+        else
+            ((float *)d.cache)[i] = value;
+    }
     for (size_t i = 0; i < n_q; i++)
         d.q[i] = 3.0f * test_random_float(&random);
     for (uint32_t t = 0; t < s.n_tokens; t++) {
@@ -71,8 +88,15 @@ static m40_addr put(struct m40_backend *be, const void *data, size_t n_bytes)
     return addr;
 }
 
-/* Attention on one backend; partials_bytes caps the scratch memory of the CUDA one. */
-static void attend(struct m40_backend *be, const struct data *d, uint64_t partials_bytes, float *y)
+static uint64_t token_bytes(const struct shape *s)
+{
+    uint64_t n_pieces = s->last_pos / M40_ATTN_PIECE + 1, n_seen = ((uint64_t)s->window + M40_ATTN_PIECE - 2) / M40_ATTN_PIECE + 1;
+
+    return s->n_heads * (s->window && n_seen < n_pieces ? n_seen : n_pieces) * (s->head_dim + 2) * sizeof(float);
+}
+
+/* Attention on one backend; choice is for the CUDA one. */
+static void attend(struct m40_backend *be, const struct data *d, const struct choice *choice, float *y)
 {
     const struct shape *s = &d->shape;
     struct m40_workload workload = {s->n_tokens, s->n_heads * s->head_dim, 32, s->n_heads, s->head_dim, s->last_pos + 1, 0};
@@ -82,15 +106,24 @@ static void attend(struct m40_backend *be, const struct data *d, uint64_t partia
                      put(be, d->pages, d->n_slot_pages * sizeof *d->pages),
                      put(be, d->q, d->q_bytes),
                      put(be, d->q, d->q_bytes)};
-    struct m40_kv_layer kv = {at[0], M40LLM_KV_F16, d->n_pages, s->n_kv_heads, s->head_dim};
-    struct m40_rows rows = {s->n_tokens, s->last_pos, at[1], at[2], at[3], d->n_slot_pages};
-    struct m40_attention_args args = {&kv, &rows, at[4], at[5], s->n_heads * s->head_dim, s->n_heads, 1.0f / sqrtf((float)s->head_dim)};
+    struct m40_kv_layer kv = {at[0], s->type, d->n_pages, s->n_kv_heads, s->head_dim};
+    struct m40_rows rows = {s->n_tokens, s->last_pos, at[1], at[2], at[3], d->n_slot_pages, choice->n_single};
+    struct m40_attention_args args = {&kv, &rows, at[4], at[5], s->n_heads * s->head_dim, s->n_heads, s->window, 1.0f / sqrtf((float)s->head_dim)};
+    uint64_t n_launches = 0;
     m40llm_error err;
 
     assert_int_equal(be->ops.reserve(be, &workload, &err), M40LLM_OK);
-    if (be->is_cuda && partials_bytes < m40_cuda_of(be)->scratch.partials.n_bytes)
-        m40_cuda_of(be)->scratch.partials.n_bytes = partials_bytes;
-    if (be->ops.attention(be, &args, &err) != M40LLM_OK || be->ops.read(be, y, at[5], d->q_bytes, &err) != M40LLM_OK)
+    if (be->is_cuda) {
+        m40_cuda_of(be)->n_sms = choice->n_sms;
+        if (choice->n_room != ALL_ROOM)
+            m40_cuda_of(be)->scratch.partials.n_bytes = choice->n_room * token_bytes(s);
+        n_launches = m40_cuda_of(be)->counters.n_launches;
+    }
+    if (be->ops.attention(be, &args, &err) != M40LLM_OK)
+        fail_msg("%s", err.text);
+    if (be->is_cuda && choice->n_launches)
+        assert_int_equal(m40_cuda_of(be)->counters.n_launches - n_launches, choice->n_launches);
+    if (be->ops.read(be, y, at[5], d->q_bytes, &err) != M40LLM_OK)
         fail_msg("%s", err.text);
     for (size_t i = 0; i < sizeof at / sizeof *at; i++)
         be->ops.free(be, at[i]);
@@ -98,15 +131,23 @@ static void attend(struct m40_backend *be, const struct data *d, uint64_t partia
 
 static void check_shape(struct m40_backend *cpu, struct m40_backend *cuda, struct shape s)
 {
-    const uint64_t token_bytes = (uint64_t)s.n_heads * (s.last_pos / M40_ATTN_PIECE + 1) * (s.head_dim + 2) * sizeof(float);
-    const uint64_t room[] = {UINT64_MAX, 2 * token_bytes, token_bytes - 1};
+    const bool has_few_pieces = s.last_pos < 32 * M40_ATTN_PIECE;
+    const struct choice choices[] = {
+        {24, ALL_ROOM, 0, 0},
+        {24, 2, 0, 0},       /* slices of two */
+        {24, 0, 0, 1},       /* nothing can be split */
+        {1, ALL_ROOM, 0, 1}, /* rows share blocks */
+        {1, ALL_ROOM, s.n_tokens / 2, 0},
+        {1 << 20, ALL_ROOM, 0, has_few_pieces ? 1 : 2}, /* every warp takes one head; few pieces are merged at once */
+        {1, ALL_ROOM, s.n_tokens, has_few_pieces ? 1 : 2},
+    };
     struct data d = make_data(s);
     float *expected = malloc(d.q_bytes), *got = malloc(d.q_bytes);
 
     assert_true(expected && got);
-    attend(cpu, &d, 0, expected);
-    for (size_t i = 0; i < sizeof room / sizeof *room; i++) {
-        attend(cuda, &d, room[i], got);
+    attend(cpu, &d, &choices[0], expected);
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        attend(cuda, &d, &choices[i], got);
         assert_memory_equal(got, expected, d.q_bytes);
     }
     free(expected);
@@ -117,11 +158,17 @@ static void check_shape(struct m40_backend *cpu, struct m40_backend *cuda, struc
 static void test_every_way_gives_the_same_bits(void **state)
 {
     static const struct shape shapes[] = {
-        {4, 2, 32, 3, 70},   /* slices of two and one */
-        {20, 1, 64, 2, 65},  /* a group of two blocks when split */
-        {40, 1, 40, 3, 64},  /* of three, and of two when fused */
-        {66, 2, 24, 1, 10},  /* an odd last one */
-        {2, 2, 32, 1, 4200}, /* 66 pieces */
+        {4, 2, 32, 3, 70, 0, M40LLM_KV_F16},     /* slices of two and one */
+        {20, 1, 64, 2, 65, 0, M40LLM_KV_F16},    /* a group of more heads than a warp takes */
+        {40, 1, 40, 3, 64, 0, M40LLM_KV_F32},    /* of five warps, and in rows that share a block */
+        {66, 2, 24, 1, 10, 0, M40LLM_KV_F16},    /* an odd last one */
+        {70, 1, 8, 2, 30, 0, M40LLM_KV_F16},     /* two blocks */
+        {2, 2, 32, 1, 4200, 0, M40LLM_KV_F16},   /* 66 pieces */
+        {1, 1, 8, 1, 33000, 0, M40LLM_KV_F16},   /* 516 */
+        {4, 1, 128, 40, 200, 0, M40LLM_KV_F16},  /* blocks of several pieces, whole and not */
+        {4, 2, 128, 40, 200, 70, M40LLM_KV_F32}, /* with a window */
+        {3, 1, 256, 25, 150, 100, M40LLM_KV_F16}, {2, 1, 256, 33, 150, 0, M40LLM_KV_F32},
+        {2, 1, 96, 70, 190, 64, M40LLM_KV_F16},   {2, 1, 64, 3, 4500, 2100, M40LLM_KV_F16}, /* 34 pieces of 71 */
     };
     m40llm_device_options options = M40LLM_DEVICE_OPTIONS_INIT;
     const char *library = getenv("M40LLM_CUDA_LIB");

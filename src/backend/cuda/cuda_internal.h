@@ -51,8 +51,9 @@ struct m40_cuda_function {
 struct m40_cuda_op_kernels {
     CUfunction rms_norm, rms_norm_short, rope_append, silu_mul, gather_rows, argmax, block_sums;
     CUfunction sample_measure, sample_bin, sample_choose;
-    CUfunction attention_split[4]; /* by log2 of the query heads a thread has */
-    CUfunction attention_merge, attention_fused;
+    CUfunction attention_split[4]; /* by log2 of the query heads a warp takes */
+    CUfunction attention_split_f32, attention_near, attention_merge;
+    CUfunction attention_fused[2]; /* 64 and 128 elements of a head a block */
 };
 
 /* A step that was seen; exec is NULL until it comes for the second time. */

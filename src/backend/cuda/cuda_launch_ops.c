@@ -28,12 +28,15 @@ m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err)
     M40_TRY(m40_cuda_kernel(c, "sample", "sample_measure", &k->sample_measure, err));
     M40_TRY(m40_cuda_kernel(c, "sample", "sample_bin", &k->sample_bin, err));
     M40_TRY(m40_cuda_kernel(c, "sample", "sample_choose", &k->sample_choose, err));
-    M40_TRY(m40_cuda_kernel(c, "attention", "attention_split_1", &k->attention_split[0], err));
-    M40_TRY(m40_cuda_kernel(c, "attention", "attention_split_2", &k->attention_split[1], err));
-    M40_TRY(m40_cuda_kernel(c, "attention", "attention_split_4", &k->attention_split[2], err));
-    M40_TRY(m40_cuda_kernel(c, "attention", "attention_split_8", &k->attention_split[3], err));
-    M40_TRY(m40_cuda_kernel(c, "attention", "attention_merge", &k->attention_merge, err));
-    M40_TRY(m40_cuda_kernel(c, "attention", "attention_fused", &k->attention_fused, err));
+    M40_TRY(m40_cuda_kernel(c, "attention_split", "attention_split_1", &k->attention_split[0], err));
+    M40_TRY(m40_cuda_kernel(c, "attention_split", "attention_split_2", &k->attention_split[1], err));
+    M40_TRY(m40_cuda_kernel(c, "attention_split", "attention_split_4", &k->attention_split[2], err));
+    M40_TRY(m40_cuda_kernel(c, "attention_split", "attention_split_8", &k->attention_split[3], err));
+    M40_TRY(m40_cuda_kernel(c, "attention_split", "attention_split_f32", &k->attention_split_f32, err));
+    M40_TRY(m40_cuda_kernel(c, "attention_split", "attention_near", &k->attention_near, err));
+    M40_TRY(m40_cuda_kernel(c, "attention_split", "attention_merge", &k->attention_merge, err));
+    M40_TRY(m40_cuda_kernel(c, "attention_fused", "attention_fused_64", &k->attention_fused[0], err));
+    M40_TRY(m40_cuda_kernel(c, "attention_fused", "attention_fused_128", &k->attention_fused[1], err));
 fail:
     return status;
 }

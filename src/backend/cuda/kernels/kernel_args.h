@@ -45,7 +45,7 @@ struct rms_norm_args {
     float eps;
 };
 
-/* ---- what rope_append.cu and attention.cu know of the cache and the rows ---- */
+/* ---- what rope_append.cu and attention_*.cu know of the cache and the rows ---- */
 
 struct kv_view {
     uint8_t *base;        /* [n_pages][k, v][n_kv_heads][32][head_dim] of FP16 or FP32 */
@@ -71,20 +71,23 @@ struct rope_append_args {
     float eps;
 };
 
-/* ---- attention.cu ---- */
+/* ---- attention_split.cu, attention_fused.cu ---- */
 
 struct attention_args {
     struct kv_view kv;
-    const float *q; /* [n_tokens] rows q_stride apart: [n_heads][head_dim] */
-    float *y;       /* [n_tokens][n_heads][head_dim] */
-    float *o;       /* split, merge: [n_slice][n_heads][n_pieces][head_dim], a piece's weighted sum of V */
-    float *ml;      /* split, merge: [n_slice][n_heads][n_pieces][max, sum of exponentials] */
+    const float *q;     /* [n_tokens] rows q_stride apart: [n_heads][head_dim] */
+    float *y;           /* [n_tokens][n_heads][head_dim] */
+    float *o;           /* split, merge: [n_slice][n_heads][n_pieces][head_dim], a piece's weighted sum of V */
+    float *ml;          /* split, merge: [n_slice][n_heads][n_pieces][max, sum of exponentials] */
+    uint32_t *counters; /* split: [n_slice][grid's y], zero, and zero again afterwards; NULL: attention_merge merges */
     uint32_t q_stride;
-    uint32_t n_tokens, n_heads;
-    uint32_t first_token;   /* split, merge: of this slice */
-    uint32_t n_pieces;      /* split, merge: of the longest row */
-    uint32_t n_group;       /* query heads that share a KV head */
-    uint32_t n_block_heads; /* of these, how many one block takes; the last block of a KV head may have fewer */
+    uint32_t n_tokens, n_heads; /* n_tokens: fused: end of the rows */
+    uint32_t first_token;       /* of this slice */
+    uint32_t n_pieces;          /* split, merge: that any row can see */
+    uint32_t window;            /* positions that a row sees; 0: all up to its own */
+    uint32_t n_group;           /* query heads that share a KV head */
+    uint32_t n_block_heads;     /* of these, how many one block takes; the last block of a KV head may have fewer */
+    uint32_t n_parts;           /* n_group / n_block_heads, rounded up */
     float scale;
 };
 

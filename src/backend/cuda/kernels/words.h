@@ -29,4 +29,9 @@ M40_HD struct m40_u32x4 m40_load_u32x4(const void *p)
     return *(const struct m40_u32x4 *)p;
 }
 
+M40_HD void m40_store_u32x4(uint32_t *p, struct m40_u32x4 word)
+{
+    *(struct m40_u32x4 *)(void *)p = word;
+}
+
 #endif

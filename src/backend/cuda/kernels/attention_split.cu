@@ -1,0 +1,407 @@
+/* attention of docs/numerics.md for rows that share nothing with their neighbours, as in decoding: the positions are what can be shared out. Every piece of 64 leaves (m, l, o) in memory. Few pieces are
+ * merged by the last block of their heads to arrive, a warp a head; many by attention_merge, whose grid is wider.
+ *
+ *  attention_split_N  for many pieces: a warp takes one piece and up to N query heads of one KV head. It works alone, so that the warps of a multiprocessor drift apart and some load while others compute. K
+ *                     comes in chunks of 64 or 128 bytes a row, the next one on its way to registers while one is worked on, and is turned in shared memory: a lane owns two positions and all heads, d
+ *                     ascending. V goes from the cache to registers as it lies: a lane owns four columns and all heads, i ascending.
+ *  attention_near     for few: a block takes one piece and a warp each of its heads, so that all of K and V is under way at once. */
+#include "backend/cuda/kernels/attention_common.h"
+
+enum {
+    WARPS = 4, /* of a block: pieces that it takes */
+    THREADS = WARPS * SIMT_WARP,
+    MAX_HEAD_DIM = 256,
+    LANE_COLS = 4, /* of V */
+    WARP_COLS = LANE_COLS * SIMT_WARP,
+    LINE = 128,      /* bytes of a cache line */
+    NEAR_WORDS = 16, /* 128-bit words of a row that attention_near has room for */
+    NEAR_STRIDE = 4 * NEAR_WORDS + 4,
+    NEAR_LOADS = ATTENTION_PIECE * NEAR_WORDS / THREADS,
+    NEAR_ROWS = 8,
+    MERGE_FEW = 8,      /* pieces whose o a lane of attention_split asks for at once */
+    MERGE_AHEAD = 64,   /* the same of attention_merge */
+    MERGE_BATCH = 16,   /* in units of which it does so */
+    MERGE_PIECES = 512, /* of which attention_merge makes the factors at once */
+};
+
+/* How a piece enters the merge: what was, times a, and the piece's own, times b; l is its sum. 128 bits: one load. */
+struct merge_factors {
+    float a, b, l, unused;
+} __attribute__((aligned(16)));
+
+/* The factors of this lane's piece; where there is none, those that change nothing: fmaf(0, -0, x * 1) is x. before: M before the first lane's piece. Every lane of the warp takes part. */
+M40_HD struct merge_factors scan_factors(float before, uint32_t is_there, float m, float l)
+{
+    float after = is_there ? m : m40_bits_to_f32(0xff800000u), last;
+    struct merge_factors factors = {1.0f, -0.0f, 0.0f, 0.0f};
+
+    M40_UNROLL
+    for (uint32_t d = 1; d < SIMT_WARP; d *= 2) {
+        float other = simt_shfl_f32(after, (simt_lane() - d) % SIMT_WARP);
+
+        after = simt_lane() >= d ? attention_greater(other, after) : after;
+    }
+    last = simt_shfl_f32(after, (simt_lane() - 1) % SIMT_WARP);
+    before = simt_lane() > 0 ? attention_greater(before, last) : before;
+    after = attention_greater(before, m);
+    if (is_there) {
+        factors.a = m40_expf_down(before - after);
+        factors.b = m40_expf_down(m - after);
+        factors.l = l;
+    }
+    return factors;
+}
+
+/* Of a warp's values; which of two equal zeros does not matter, exp(s - m) is the same. */
+M40_HD float warp_max(float v)
+{
+    M40_UNROLL
+    for (uint32_t d = SIMT_WARP / 2; d > 0; d /= 2)
+        v = attention_greater(v, simt_shfl_xor_f32(v, d));
+    return v;
+}
+
+/* Where (m, l) of a row's first piece lie, in pairs; times head_dim / 2: where o does. */
+M40_HD uint64_t piece_row(const struct attention_args *args, uint32_t slice_token, uint32_t head)
+{
+    return ((uint64_t)slice_token * args->n_heads + head) * args->n_pieces;
+}
+
+/* What a warp works on. */
+struct split_work {
+    const uint8_t *base; /* the cache's */
+    uint32_t kv_head, first_head, n_heads, slice_token;
+    uint32_t pos, slot, first_piece; /* of the row */
+    uint32_t piece;                  /* counted from the row's first one */
+    struct attention_range range;
+    struct attention_pages k, v;
+    uint32_t row_bytes, head_dim;
+};
+
+/* Row and heads of this block: its grid is (.., KV head and part of its group, token of the slice). Gives how many pieces the row sees. */
+M40_HD uint32_t open_work(const struct attention_args *args, struct split_work *work)
+{
+    uint32_t token = args->first_token + simt_block_z(), part = simt_block_y() % args->n_parts * args->n_block_heads;
+
+    work->base = args->kv.base;
+    work->pos = (uint32_t)args->kv.pos[token];
+    work->slot = (uint32_t)args->kv.slot[token];
+    work->first_piece = attention_first(args->window, work->pos) / ATTENTION_PIECE;
+    work->kv_head = simt_block_y() / args->n_parts;
+    work->first_head = work->kv_head * args->n_group + part;
+    work->n_heads = attention_min(args->n_group - part, args->n_block_heads);
+    work->slice_token = simt_block_z();
+    work->head_dim = args->kv.head_dim;
+    work->row_bytes = args->kv.head_dim * (args->kv.is_f32 ? 4 : 2);
+    return work->pos / ATTENTION_PIECE - work->first_piece + 1;
+}
+
+M40_HD void find_piece(const struct attention_args *args, struct split_work *work)
+{
+    uint32_t piece = work->first_piece + work->piece;
+
+    work->range = attention_visible(args->window, work->pos, piece);
+    work->k = attention_find(&args->kv, work->slot, piece, work->range, 0, work->kv_head);
+    work->v = attention_find(&args->kv, work->slot, piece, work->range, 1, work->kv_head);
+}
+
+/* Whether this block is the last of its row and heads to come here; then what all of them wrote is visible. Called by every thread. */
+M40_HD uint32_t arrive(const struct attention_args *args, uint32_t *is_last, uint32_t n_blocks)
+{
+    uint32_t *counter = args->counters + simt_block_z() * simt_grid_y() + simt_block_y();
+
+    if (n_blocks == 1) {
+        simt_barrier();
+        return 1;
+    }
+    simt_fence();
+    simt_barrier();
+    if (simt_thread() == 0) {
+        *is_last = simt_atomic_add_u32(counter, 1) == n_blocks - 1;
+        if (*is_last)
+            *counter = 0;
+    }
+    simt_barrier();
+    simt_fence();
+    return *is_last;
+}
+
+/* o of up to MERGE_FEW pieces, zeros for those that do not exist. */
+M40_HD void load_pieces(const float *o, uint32_t head_dim, uint32_t n, struct m40_f32x4 *piece)
+{
+    M40_UNROLL
+    for (uint32_t k = 0; k < MERGE_FEW; k++) {
+        piece[k] = m40_load_f32x4(o + (k < n ? k : 0) * head_dim);
+        M40_UNROLL
+        for (uint32_t c = 0; c < LANE_COLS; c++)
+            piece[k].v[c] = k < n ? piece[k].v[c] : 0.0f;
+    }
+}
+
+/* y of one head from n <= 32 pieces, by one warp: a lane owns LANE_COLS columns. */
+M40_HD void merge_few(const struct attention_args *args, struct merge_factors *factors, const struct split_work *work, uint32_t head, uint32_t n)
+{
+    uint64_t row = piece_row(args, work->slice_token, head);
+    const float *ml = args->ml + row * 2;
+    uint32_t lane = simt_lane(), token = args->first_token + work->slice_token;
+
+    for (uint32_t d0 = 0; d0 < work->head_dim; d0 += WARP_COLS) {
+        uint32_t d = d0 + lane * LANE_COLS;
+        const float *o = args->o + row * work->head_dim + (d < work->head_dim ? d : 0);
+        struct m40_f32x4 out = {{-0.0f, -0.0f, -0.0f, -0.0f}}, piece[MERGE_FEW];
+        float sum = -0.0f; /* as in attention_merge */
+
+        load_pieces(o, work->head_dim, n, piece);
+        simt_warp_barrier();
+        factors[lane] = scan_factors(ml[0], lane < n, ml[(lane < n ? lane : 0) * 2], ml[(lane < n ? lane : 0) * 2 + 1]);
+        simt_warp_barrier();
+        for (uint32_t j0 = 0; j0 < n; j0 += MERGE_FEW) {
+            if (j0 > 0)
+                load_pieces(o + j0 * work->head_dim, work->head_dim, n - j0, piece);
+            M40_UNROLL
+            for (uint32_t k = 0; k < MERGE_FEW; k++) {
+                struct merge_factors f = factors[j0 + k];
+
+                sum = m40_fmaf(f.l, f.b, sum * f.a);
+                M40_UNROLL
+                for (uint32_t c = 0; c < LANE_COLS; c++)
+                    out.v[c] = m40_fmaf(piece[k].v[c], f.b, out.v[c] * f.a);
+            }
+        }
+        M40_UNROLL
+        for (uint32_t c = 0; c < LANE_COLS; c++)
+            out.v[c] = out.v[c] / sum;
+        if (d < work->head_dim)
+            m40_store_f32x4(args->y + ((uint64_t)token * args->n_heads + head) * work->head_dim + d, out);
+    }
+}
+
+#define MINE       1
+#define IS_F32     0
+#define ATTN(name) name##_1
+#include "backend/cuda/kernels/attention_split_tmpl.h"
+
+#define MINE       2
+#define IS_F32     0
+#define ATTN(name) name##_2
+#include "backend/cuda/kernels/attention_split_tmpl.h"
+
+#define MINE       4
+#define IS_F32     0
+#define ATTN(name) name##_4
+#include "backend/cuda/kernels/attention_split_tmpl.h"
+
+#define MINE       8
+#define IS_F32     0
+#define ATTN(name) name##_8
+#include "backend/cuda/kernels/attention_split_tmpl.h"
+
+#define MINE       4
+#define IS_F32     1
+#define ATTN(name) name##_f32
+#include "backend/cuda/kernels/attention_split_tmpl.h"
+
+/* ---- near ---- */
+
+struct near_shared {
+    uint32_t tile[ATTENTION_PIECE * NEAR_STRIDE]; /* K, then V, as the cache stores them */
+    float e[WARPS][ATTENTION_PIECE];
+    struct merge_factors factors[WARPS][SIMT_WARP];
+    float q[WARPS * MAX_HEAD_DIM];
+    uint32_t is_last;
+};
+
+/* All 64 rows of K or V, the block's threads together. What nobody sees and what does not exist is as in load_chunk. */
+M40_HD void near_load(const struct split_work *work, struct attention_pages pages, struct m40_u32x4 *words)
+{
+    uint32_t column = simt_thread() % NEAR_WORDS * 16;
+    uint32_t from = simt_thread() / NEAR_WORDS * work->row_bytes + (column < work->row_bytes ? column : 0);
+    const uint8_t *low = work->base + pages.low + from, *high = work->base + pages.high + from;
+
+    M40_UNROLL
+    for (uint32_t k = 0; k < NEAR_LOADS / 2; k++) {
+        words[k] = m40_load_u32x4(low);
+        words[NEAR_LOADS / 2 + k] = m40_load_u32x4(high);
+        low += THREADS / NEAR_WORDS * work->row_bytes;
+        high += THREADS / NEAR_WORDS * work->row_bytes;
+    }
+}
+
+M40_HD void near_store(uint32_t *tile, const struct m40_u32x4 *words)
+{
+    uint32_t *to = tile + simt_thread() / NEAR_WORDS * NEAR_STRIDE + simt_thread() % NEAR_WORDS * 4;
+
+    M40_UNROLL
+    for (uint32_t k = 0; k < NEAR_LOADS; k++)
+        m40_store_u32x4(to + k * (THREADS / NEAR_WORDS * NEAR_STRIDE), words[k]);
+}
+
+/* dot of both positions of this lane with its warp's head. */
+M40_HD void near_scores(const struct split_work *work, const uint32_t *tile, const float *q, float (*dot)[1])
+{
+    const uint32_t *row = tile + simt_lane() * NEAR_STRIDE;
+    uint32_t n_words = work->row_bytes / 16, w = 0;
+
+    M40_ROLLED
+    for (; w + 4 <= n_words; w += 4)
+        add_dots_1(row + w * 4, NEAR_STRIDE, q + w * 8, 4, dot);
+    M40_ROLLED
+    for (; w < n_words; w++)
+        add_dots_1(row + w * 4, NEAR_STRIDE, q + w * 8, 1, dot);
+}
+
+/* o of this lane's columns for its warp's head. */
+M40_HD void near_values(struct attention_range range, const uint32_t *tile, const float *e, struct m40_f32x4 *o)
+{
+    const uint32_t *column = tile + range.begin * NEAR_STRIDE + simt_lane() * (LANE_COLS / 2);
+    uint32_t i = range.begin;
+
+    M40_ROLLED
+    for (; i + NEAR_ROWS <= range.end; i += NEAR_ROWS, column += NEAR_ROWS * NEAR_STRIDE) {
+        M40_UNROLL
+        for (uint32_t j = 0; j < NEAR_ROWS; j++)
+            add_value_1(e + i + j, *(const struct value_1 *)(const void *)(column + j * NEAR_STRIDE), o);
+    }
+    M40_ROLLED
+    for (; i < range.end; i++, column += NEAR_STRIDE)
+        add_value_1(e + i, *(const struct value_1 *)(const void *)column, o);
+}
+
+/* For few pieces, where time is all latency: a block takes one, with all of K and V under way at once, and a warp each of its up to WARPS heads. FP16 rows of up to 256 bytes.
+ * Grid (piece, KV head and part of its group, token of the slice). */
+SIMT_KERNEL_RESIDENT(attention_near, struct attention_args, THREADS, 4)
+{
+    SIMT_SHARED(struct near_shared, shared);
+    const uint32_t warp = simt_warp(), d = simt_lane() * LANE_COLS;
+    struct m40_u32x4 k[NEAR_LOADS], v[NEAR_LOADS];
+    struct m40_f32x4 o = {{0.0f, 0.0f, 0.0f, 0.0f}};
+    float dot[2][1] = {{0.0f}}, m, l;
+    struct split_work work;
+    uint32_t n_pieces = open_work(&args, &work);
+
+    work.piece = simt_block_x();
+    if (work.piece >= n_pieces)
+        return;
+    find_piece(&args, &work);
+    near_load(&work, work.k, k);
+    near_load(&work, work.v, v);
+    stage_queries_4(&args, &work, args.first_token + simt_block_z(), shared->q);
+    near_store(shared->tile, k);
+    simt_barrier();
+    near_scores(&work, shared->tile, shared->q + warp * MAX_HEAD_DIM, dot);
+    simt_barrier();
+    near_store(shared->tile, v);
+    exponentials_1(&args, work.range, dot, shared->e[warp], &m);
+    simt_barrier();
+    near_values(work.range, shared->tile, shared->e[warp], &o);
+    l = sum_1(shared->e[warp], work.range);
+    if (warp < work.n_heads) {
+        uint64_t piece = piece_row(&args, work.slice_token, work.first_head + warp) + work.piece;
+
+        if (d < work.head_dim)
+            m40_store_f32x4(args.o + piece * work.head_dim + d, o);
+        if (simt_lane() == 0) {
+            args.ml[piece * 2] = m;
+            args.ml[piece * 2 + 1] = l;
+        }
+    }
+    if (args.counters && arrive(&args, &shared->is_last, n_pieces) && warp < work.n_heads)
+        merge_few(&args, shared->factors[warp], &work, work.first_head + warp, n_pieces);
+}
+
+/* ---- merge ---- */
+
+struct attention_merge_shared {
+    float m[MERGE_PIECES], l[MERGE_PIECES];
+    struct merge_factors factors[MERGE_PIECES];
+};
+
+/* (m, l) of n pieces to their factors, 32 pieces a warp at a time; max: M before them. Gives M after them. Begins and ends with a barrier. */
+M40_HD float make_factors(struct attention_merge_shared *shared, const float *ml, uint32_t n, float max)
+{
+    float all = max;
+
+    simt_barrier();
+    for (uint32_t i = simt_thread(); i < n; i += simt_block_dim()) {
+        shared->m[i] = ml[(uint64_t)i * 2];
+        shared->l[i] = ml[(uint64_t)i * 2 + 1];
+    }
+    simt_barrier();
+    for (uint32_t i0 = simt_warp() * SIMT_WARP; i0 < n; i0 += simt_block_dim()) {
+        uint32_t i = i0 + simt_lane(), at = i < n ? i : 0;
+        float before = max;
+
+        for (uint32_t k = simt_lane(); k < i0; k += SIMT_WARP)
+            before = attention_greater(before, shared->m[k]);
+        shared->factors[i] = scan_factors(warp_max(before), i < n, shared->m[at], shared->l[at]);
+    }
+    for (uint32_t k = simt_lane(); k < n; k += SIMT_WARP)
+        all = attention_greater(all, shared->m[k]);
+    all = warp_max(all);
+    simt_barrier();
+    return all;
+}
+
+/* This thread's column of up to MERGE_AHEAD pieces, zeros for those that do not exist. */
+M40_HD void load_column(const float *o, uint32_t head_dim, uint32_t n, float *piece)
+{
+    M40_UNROLL
+    for (uint32_t k0 = 0; k0 < MERGE_AHEAD; k0 += MERGE_BATCH) {
+        if (k0 < n) {
+            M40_UNROLL
+            for (uint32_t k = k0; k < k0 + MERGE_BATCH; k++) {
+                float value = o[(k < n ? k : 0) * head_dim];
+
+                piece[k] = k < n ? value : 0.0f;
+            }
+        }
+    }
+}
+
+M40_HD void merge_column(const struct merge_factors *factors, uint32_t n, const float *piece, float *sum, float *out)
+{
+    M40_UNROLL
+    for (uint32_t k0 = 0; k0 < MERGE_AHEAD; k0 += MERGE_BATCH) {
+        if (k0 < n) {
+            M40_UNROLL
+            for (uint32_t k = k0; k < k0 + MERGE_BATCH; k++) {
+                struct merge_factors f = factors[k];
+
+                *sum = m40_fmaf(f.l, f.b, *sum * f.a);
+                *out = m40_fmaf(piece[k], f.b, *out * f.a);
+            }
+        }
+    }
+}
+
+M40_HD uint32_t pieces_left(uint32_t n, uint32_t from)
+{
+    return n > from ? n - from : 0;
+}
+
+/* Grid (head, token of the slice); a thread owns one element. While some pieces are merged, the next ones are on their way. */
+SIMT_KERNEL(attention_merge, struct attention_args, 256)
+{
+    SIMT_SHARED(struct attention_merge_shared, shared);
+    const uint32_t head = simt_block_x(), token = args.first_token + simt_block_y(), head_dim = args.kv.head_dim;
+    const uint32_t d = simt_thread() < head_dim ? simt_thread() : 0, pos = (uint32_t)args.kv.pos[token];
+    const uint32_t n = pos / ATTENTION_PIECE - attention_first(args.window, pos) / ATTENTION_PIECE + 1;
+    const uint64_t row = piece_row(&args, simt_block_y(), head), step = (uint64_t)MERGE_AHEAD * head_dim;
+    const float *o = args.o + row * head_dim + d, *ml = args.ml + row * 2;
+    float max = ml[0], sum = -0.0f, out = -0.0f; /* a first piece has factors of 1: fmaf(x, 1, -0 * 1) is x */
+    float now[MERGE_AHEAD] = {0.0f}, next[MERGE_AHEAD] = {0.0f};
+
+    load_column(o, head_dim, n, now);
+    for (uint32_t j = 0; j < n; j += 2 * MERGE_AHEAD, o += 2 * step) {
+        const struct merge_factors *factors = shared->factors + j % MERGE_PIECES;
+
+        load_column(o + step, head_dim, pieces_left(n, j + MERGE_AHEAD), next);
+        if (j % MERGE_PIECES == 0)
+            max = make_factors(shared, ml + (uint64_t)j * 2, attention_min(n - j, MERGE_PIECES), max);
+        merge_column(factors, n - j, now, &sum, &out);
+        load_column(o + 2 * step, head_dim, pieces_left(n, j + 2 * MERGE_AHEAD), now);
+        merge_column(factors + MERGE_AHEAD, pieces_left(n, j + MERGE_AHEAD), next, &sum, &out);
+    }
+    if (simt_thread() < head_dim)
+        args.y[((uint64_t)token * args.n_heads + head) * head_dim + d] = out / sum;
+}
