@@ -22,7 +22,8 @@ static const char usage[] =
     "  --tokens LIST       at once; default 1,2,4,8,16,64,512,2048\n"
     "  --contexts LIST     of attention; default 512 to 32768\n"
     "  --prompts LIST      of attention over a whole prompt (prefill); default 512 to 8192\n"
-    "  --curve             CSV of the time for 1 to 2048 tokens, one type and shape (default q4_k 4096x14336), with the model's time beside it\n"
+    "  --curve             CSV of the time for 1 to 2048 tokens, one type and shape (default q4_k 4096x14336), with the model's time beside it,\n"
+    "                      steps by one token, and what lies too high\n"
     "  --json              one JSON object instead of the table\n"
     "  --quick             tiny sizes, few samples: shows that everything runs\n";
 
@@ -224,14 +225,16 @@ fail:
     return status;
 }
 
-/* Every number of tokens to 64, then an eighth to a quarter more each time. */
+/* Every number of tokens to 64, then an eighth more to a sixteenth more each time, and one token more than each: where a tile of tokens is full, the step shows. */
 static m40llm_status run_curve(struct bench_device *d, const struct options *o, const struct bench_sink *sink, m40llm_error *err)
 {
     uint32_t values[MAX_CURVE];
     size_t n = 0;
 
-    for (uint32_t tokens = 1, step = 1; tokens <= CURVE_MAX_TOKENS && n < MAX_CURVE; tokens += step) {
+    for (uint32_t tokens = 1, step = 1; tokens <= CURVE_MAX_TOKENS && n + 1 < MAX_CURVE; tokens += step) {
         values[n++] = tokens;
+        if (tokens >= 64 && tokens < CURVE_MAX_TOKENS)
+            values[n++] = tokens + 1;
         if (tokens >= 64 && (tokens & (tokens - 1)) == 0)
             step = tokens / 8;
         if (o->is_quick && tokens == 64)

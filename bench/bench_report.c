@@ -3,6 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What a point and a step by one token may reach. */
+#define CURVE_RATIO 1.75
+#define CURVE_STEP  1.10
+
 double bench_dequant_slots(uint32_t dtype)
 {
     switch (dtype) {
@@ -78,10 +82,42 @@ void bench_report_begin(struct bench_report *r)
     }
 }
 
+/* Notes a point, in ascending order of tokens. Returns its time over that of the point before, or 0 where that is not of one token less. */
+static double add_to_curve(struct bench_curve *c, uint32_t n_tokens, double seconds, double model_s)
+{
+    const double ratio = rate(seconds, model_s), step = n_tokens == c->last_tokens + 1 ? rate(seconds, c->last_s) : 0;
+
+    c->n_points++;
+    c->n_far += ratio > CURVE_RATIO;
+    if (ratio > c->worst_ratio) {
+        c->worst_ratio = ratio;
+        c->worst_ratio_tokens = n_tokens;
+    }
+    c->n_steps += step > 0;
+    c->n_high += step > CURVE_STEP;
+    if (step > c->worst_step) {
+        c->worst_step = step;
+        c->worst_step_tokens = n_tokens;
+    }
+    c->last_s = seconds;
+    c->last_tokens = n_tokens;
+    return step;
+}
+
+static void end_curve(const struct bench_curve *c)
+{
+    printf("# %u of %u points above %.2f x the model; the farthest %.2f x, at %u tokens\n", c->n_far, c->n_points, CURVE_RATIO, c->worst_ratio,
+           c->worst_ratio_tokens);
+    printf("# %u of %u steps by one token above %.2f; the highest %.2f, to %u tokens\n", c->n_high, c->n_steps, CURVE_STEP, c->worst_step,
+           c->worst_step_tokens);
+}
+
 void bench_report_end(struct bench_report *r)
 {
     if (r->form == BENCH_JSON)
         printf("]}\n");
+    else if (r->form == BENCH_CURVE)
+        end_curve(&r->curve);
 }
 
 static void print_table_row(const struct bench_report *r, const struct bench_row *row)
@@ -121,11 +157,12 @@ static void print_curve_row(struct bench_report *r, const struct bench_row *row)
     const double s = row->time.median_s, n_weights = (double)row->n_rows * row->n_cols, lanes_s = r->device->fma_flop_s / 2;
     const double slots = row->n_tokens + bench_dequant_slots(m40_dtype_by_name(row->type)->number);
     const double memory_s = rate(row->n_bytes, r->device->read_bytes_s), lane_s = rate(slots * n_weights, lanes_s);
-    const double model_s = memory_s > lane_s ? memory_s : lane_s;
+    const double model_s = memory_s > lane_s ? memory_s : lane_s, step = add_to_curve(&r->curve, row->n_tokens, s, model_s);
+    char step_text[16] = "";
 
-    printf("%u,%.3f,%.4f,%.3f,%.3f,%.4f\n", row->n_tokens, s * 1e6, row->time.spread, model_s * 1e6, rate(s, model_s),
-           r->n_rows_printed ? rate(s, r->last_s) : 1.0);
-    r->last_s = s;
+    if (step > 0)
+        snprintf(step_text, sizeof step_text, "%.4f", step);
+    printf("%u,%.3f,%.4f,%.3f,%.3f,%s\n", row->n_tokens, s * 1e6, row->time.spread, model_s * 1e6, rate(s, model_s), step_text);
 }
 
 m40llm_status bench_report_row(void *user, const struct bench_row *row, m40llm_error *err)

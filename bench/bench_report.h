@@ -6,10 +6,20 @@
 
 enum bench_form { BENCH_TABLE, BENCH_JSON, BENCH_CURVE };
 
+/* What is asked of a curve: how far it lies above the model, and how it steps from one number of tokens to the next. */
+struct bench_curve {
+    uint32_t n_points, n_far;                       /* far: above CURVE_RATIO x the model */
+    uint32_t n_steps, n_high;                       /* from n to n + 1 tokens; high: above CURVE_STEP */
+    double worst_ratio, worst_step;                 /* 0: none */
+    uint32_t worst_ratio_tokens, worst_step_tokens; /* the step's end */
+    double last_s;
+    uint32_t last_tokens;
+};
+
 struct bench_report {
     const struct bench_device *device;
     enum bench_form form;
-    double last_s; /* curve: of the row before */
+    struct bench_curve curve;
     uint32_t n_rows_printed;
 };
 

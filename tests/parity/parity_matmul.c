@@ -146,7 +146,7 @@ static const uint32_t *column_counts(const struct m40_format *format)
     return format->type->block_elems == 1 ? any : format->type->block_elems == 32 ? of_32 : of_256;
 }
 
-/* Every pair of rows and columns, with token counts and options in turn; then two large cases. */
+/* A large case; every pair of rows and columns, with token counts and options in turn; two more large cases. */
 void parity_matmul(struct parity *p, uint32_t dtype)
 {
     enum { MOST_MADS = 700000, N_TOKEN_COUNTS = sizeof token_counts / sizeof *token_counts };
@@ -154,6 +154,9 @@ void parity_matmul(struct parity *p, uint32_t dtype)
     const uint32_t *cols = column_counts(format);
     unsigned number = 0;
 
+    /* eleven chunks by one block: a later case's scratch memory would let blocks share them */
+    check_matmul(p, format, (struct matmul_shape){.n_rows = 97, .n_cols = 2816, .n_tokens = p->is_thin ? 40 : 100, .has_residual = true},
+                 PARITY_RANDOM);
     for (unsigned r = 0; r < sizeof row_counts / sizeof *row_counts; r++) {
         for (unsigned k = 0; cols[k]; k++, number++) {
             unsigned n = (r * 7 + k * 3 + 1) % N_TOKEN_COUNTS;

@@ -131,11 +131,16 @@ static m40llm_status launch_matvec(struct m40_cuda *c, const struct m40_matmul_a
                            n_groups_of(args->w), 1, MATVEC_GROUP_THREADS, &k, err);
 }
 
+static uint32_t gemm_threads(uint32_t tile)
+{
+    return GEMM_TEAMS_OF(tile) * GEMM_THREADS_OF(tile);
+}
+
 /* The grid's z: how many blocks share K. */
 static uint32_t gemm_sharing(const struct m40_cuda *c, const struct m40_matrix *w, uint32_t n_tokens, uint32_t tile)
 {
     uint64_t n_blocks = (uint64_t)m40_cuda_div_up(w->n_rows, GEMM_ROWS_OF(tile)) * m40_cuda_div_up(n_tokens, tile);
-    uint64_t n_groups = n_groups_of(w), n_resident = (uint64_t)c->n_sms * (GEMM_RESIDENT_THREADS / GEMM_THREADS_OF(tile));
+    uint64_t n_groups = n_groups_of(w), n_resident = (uint64_t)c->n_sms * (GEMM_RESIDENT_THREADS / gemm_threads(tile));
 
     if (n_blocks >= ENOUGH_WAVES * n_resident || n_blocks > M40_CUDA_N_COUNTERS)
         return 1;
@@ -153,7 +158,7 @@ static m40llm_status launch_gemm(struct m40_cuda *c, const struct m40_matmul_arg
     if (w->format->sub)
         M40_TRY(m40_cuda_block_sums(c, advance(args->x, first * w->n_cols), n_tokens, (uint32_t)w->n_cols, w->format->sub, err));
     M40_TRY(m40_cuda_launch(c, kernels_of(c, w)->gemm[kernel], m40_cuda_div_up(w->n_rows, GEMM_ROWS_OF(tile)), m40_cuda_div_up(n_tokens, tile),
-                            gemm_sharing(c, w, n_tokens, tile), GEMM_THREADS_OF(tile), &k, err));
+                            gemm_sharing(c, w, n_tokens, tile), gemm_threads(tile), &k, err));
 fail:
     return status;
 }
@@ -165,11 +170,11 @@ fail:
 
 enum {
     LAUNCH_CLOCKS = 12000,   /* of any piece: the launch and the first loads */
-    GEMM_STEP_CLOCKS = 1000, /* of a step of 32 columns, however many blocks a multiprocessor has: barriers, loads that nothing hides */
+    GEMM_STEP_CLOCKS = 1000, /* of a step of 32 columns by each team, however many blocks a multiprocessor has: barriers, loads that nothing hides */
     MATVEC_PLAN_TOKENS = 64, /* with more tokens the mat-vec kernels are not considered */
 };
 /* Of a block for a step; of a warp for a chunk. */
-static const uint64_t gemm_clocks[N_GEMMS] = {1850, 1850, 6500}, matvec_clocks[N_MATVECS] = {470, 650, 1000, 1750, 4090};
+static const uint64_t gemm_clocks[N_GEMMS] = {3700, 1850, 6500}, matvec_clocks[N_MATVECS] = {470, 650, 1000, 1750, 4090};
 
 struct piece {
     unsigned kernel;   /* of format_kernels.gemm, or BY_MATVEC */
@@ -205,7 +210,8 @@ static uint64_t clocks_of_gemm(const struct m40_cuda *c, const struct m40_matrix
     uint64_t n_blocks = (uint64_t)sharing * m40_cuda_div_up(w->n_rows, GEMM_ROWS_OF(tile)) * m40_cuda_div_up(n_tokens, tile);
     uint64_t n_cols = sharing > 1 ? MATMUL_GROUP * MATMUL_CHUNK : w->n_cols;
 
-    return LAUNCH_CLOCKS + m40_cuda_div_up(n_cols, MATMUL_TILE) * (GEMM_STEP_CLOCKS + gemm_clocks[kernel] * m40_cuda_div_up(n_blocks, c->n_sms));
+    return LAUNCH_CLOCKS + m40_cuda_div_up(n_cols, MATMUL_TILE * GEMM_TEAMS_OF(tile)) *
+                               (GEMM_STEP_CLOCKS + gemm_clocks[kernel] * m40_cuda_div_up(n_blocks, c->n_sms));
 }
 
 /* The first piece of the best plan: all tokens by one kernel, or as many as fill its blocks and the rest as planned for them. */

@@ -5,14 +5,19 @@
  * all groups wait in local memory, where a chunk's end finds them, once in 256 columns. A thread's rows and tokens are runs of four, so that each is one 128-bit load; the
  * runs of neighbouring threads lie side by side: 8 along the rows x 4 along the tokens are a warp.
  *
+ * Where a block's rows and tokens are too few to keep a multiprocessor busy, it has two teams of threads: each walks every second chunk, with weights and x of its own, and they meet at a
+ * chunk's end, where the first adds the chunk sums in order.
+ *
  * Where blocks share K, each leaves its group's sums in args.partials, and the last to arrive of those with the same rows and tokens adds them in order. */
 #define GEMM_NAME(name)             MATMUL_NAME(GEMM_JOIN(name, GEMM_T))
 #define GEMM_JOIN(name, t)          GEMM_JOIN_EXPANDED(name, t)
 #define GEMM_JOIN_EXPANDED(name, t) name##t
 
 #define GEMM_R           GEMM_ROWS_OF(GEMM_T)
-#define GEMM_BLOCK       GEMM_THREADS_OF(GEMM_T)
-#define GEMM_WARPS       (GEMM_BLOCK / SIMT_WARP)
+#define GEMM_TEAMS       GEMM_TEAMS_OF(GEMM_T)
+#define GEMM_TEAM        GEMM_THREADS_OF(GEMM_T) /* threads */
+#define GEMM_BLOCK       (GEMM_TEAM * GEMM_TEAMS)
+#define GEMM_WARPS       (GEMM_TEAM / SIMT_WARP)
 #define GEMM_WARP_TOKENS (4 * GEMM_MICRO_T)
 #define GEMM_ROW_WARPS   (GEMM_R / 64)
 #define GEMM_W_WARPS     (GEMM_R / MATMUL_TILE) /* the first ones bring a row tile of weights each */
@@ -22,14 +27,19 @@
 #define GEMM_X_TOKENS       (GEMM_T / GEMM_X_WARPS) /* of each of them */
 #define GEMM_UNROLL_COLUMNS 16
 
-struct GEMM_NAME(gemm_shared) {
-    float w[MATMUL_TILE][GEMM_R + GEMM_PAD];
+/* What a team has of a step. */
+struct GEMM_NAME(gemm_tile) {
+    float w[MATMUL_TILE][GEMM_R + GEMM_PAD]; /* at a chunk's end, the team's sums */
     float x[MATMUL_TILE][GEMM_T + GEMM_PAD];
     float m[MATMUL_SUBS][GEMM_R];
     float sums[MATMUL_SUBS][GEMM_T];
+} __attribute__((aligned(16)));
+
+struct GEMM_NAME(gemm_shared) {
+    struct GEMM_NAME(gemm_tile) tiles[GEMM_TEAMS];
     uint32_t x_first[GEMM_T]; /* where a token's x begins, in floats from the first token's; the last token's for those beyond it */
     uint32_t is_last;
-} __attribute__((aligned(16)));
+};
 
 /* A thread's sums: [token][row run]. */
 struct GEMM_NAME(gemm_sums) {
@@ -49,8 +59,25 @@ struct GEMM_NAME(gemm_place) {
     uint32_t is_idle;     /* the warp's tokens do not exist */
 };
 
+/* This thread's team. */
+M40_HD uint32_t GEMM_NAME(gemm_team)(void)
+{
+    return GEMM_TEAMS == 1 ? 0 : simt_thread() / GEMM_TEAM;
+}
+
+/* Within the team. */
+M40_HD uint32_t GEMM_NAME(gemm_warp)(void)
+{
+    return GEMM_TEAMS == 1 ? simt_warp() : simt_warp() % GEMM_WARPS;
+}
+
+M40_HD uint32_t GEMM_NAME(gemm_thread)(void)
+{
+    return GEMM_TEAMS == 1 ? simt_thread() : simt_thread() % GEMM_TEAM;
+}
+
 /* Widens sub-block b of the tile: row `lane` by this lane. row_tile: within the block. */
-M40_HD void GEMM_NAME(gemm_bring_w)(struct GEMM_NAME(gemm_shared) * shared, const uint8_t *tile, uint32_t row_tile, uint32_t b)
+M40_HD void GEMM_NAME(gemm_bring_w)(struct GEMM_NAME(gemm_tile) * to, const uint8_t *tile, uint32_t row_tile, uint32_t b)
 {
     const uint32_t row = row_tile * MATMUL_TILE + simt_lane();
     struct FORMAT_NAME(lane) state;
@@ -62,18 +89,18 @@ M40_HD void GEMM_NAME(gemm_bring_w)(struct GEMM_NAME(gemm_shared) * shared, cons
     FORMAT_NAME(weights)(&state, &quants, b, w, m);
     M40_UNROLL
     for (uint32_t k = 0; k < MATMUL_TILE; k++)
-        shared->w[k][row] = w[k];
+        to->w[k][row] = w[k];
     if (MATMUL_HAS_OFFSETS) {
         M40_UNROLL
         for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++)
-            shared->m[sub][row] = m[sub];
+            to->m[sub][row] = m[sub];
     }
 }
 
 /* The first of the tokens whose x this warp brings. */
 M40_HD uint32_t GEMM_NAME(gemm_x_token)(void)
 {
-    return (simt_warp() - (GEMM_WARPS - GEMM_X_WARPS)) * GEMM_X_TOKENS;
+    return (GEMM_NAME(gemm_warp)() - (GEMM_WARPS - GEMM_X_WARPS)) * GEMM_X_TOKENS;
 }
 
 /* Loads columns first_col .. + 31 of x (lane = column) for the warp's GEMM_X_TOKENS tokens, and the sums over them. What does not exist is taken from the last token or
@@ -98,17 +125,17 @@ M40_HD void GEMM_NAME(gemm_load_x)(struct GEMM_NAME(gemm_next) * next, const str
 }
 
 /* Puts what gemm_load_x loaded into shared memory, four tokens a store. */
-M40_HD void GEMM_NAME(gemm_bring_x)(struct GEMM_NAME(gemm_shared) * shared, const struct GEMM_NAME(gemm_next) * next)
+M40_HD void GEMM_NAME(gemm_bring_x)(struct GEMM_NAME(gemm_tile) * to, const struct GEMM_NAME(gemm_next) * next)
 {
     const uint32_t first = GEMM_NAME(gemm_x_token)();
 
     M40_UNROLL
     for (uint32_t t = 0; t < GEMM_X_TOKENS; t += 4)
-        matmul_store4(&shared->x[simt_lane()][first + t], next->x[t], next->x[t + 1], next->x[t + 2], next->x[t + 3]);
+        matmul_store4(&to->x[simt_lane()][first + t], next->x[t], next->x[t + 1], next->x[t + 2], next->x[t + 3]);
     if (MATMUL_HAS_OFFSETS && simt_lane() < GEMM_X_TOKENS) {
         M40_UNROLL
         for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++)
-            shared->sums[sub][first + simt_lane()] = next->sums[sub];
+            to->sums[sub][first + simt_lane()] = next->sums[sub];
     }
 }
 
@@ -148,10 +175,10 @@ M40_HD void GEMM_NAME(gemm_offset)(const float *m, const float *sums, struct GEM
 }
 
 /* The n_cols <= 32 columns of a step. */
-M40_HD void GEMM_NAME(gemm_step)(const struct GEMM_NAME(gemm_shared) * shared, uint32_t n_cols, const struct GEMM_NAME(gemm_place) * place,
+M40_HD void GEMM_NAME(gemm_step)(const struct GEMM_NAME(gemm_tile) * from, uint32_t n_cols, const struct GEMM_NAME(gemm_place) * place,
                                  struct GEMM_NAME(gemm_sums) * acc)
 {
-    const float *w = &shared->w[0][place->row], *x = &shared->x[0][place->token];
+    const float *w = &from->w[0][place->row], *x = &from->x[0][place->token];
 
     if (MATMUL_ANY_COLS && n_cols < MATMUL_TILE) {
         M40_ROLLED
@@ -167,52 +194,56 @@ M40_HD void GEMM_NAME(gemm_step)(const struct GEMM_NAME(gemm_shared) * shared, u
         w += GEMM_UNROLL_COLUMNS * (GEMM_R + GEMM_PAD);
         x += GEMM_UNROLL_COLUMNS * (GEMM_T + GEMM_PAD);
         if (MATMUL_HAS_OFFSETS && MATMUL_SUB == GEMM_UNROLL_COLUMNS)
-            GEMM_NAME(gemm_offset)(&shared->m[first / MATMUL_SUB][place->row], &shared->sums[first / MATMUL_SUB][place->token], acc);
+            GEMM_NAME(gemm_offset)(&from->m[first / MATMUL_SUB][place->row], &from->sums[first / MATMUL_SUB][place->token], acc);
     }
     if (MATMUL_HAS_OFFSETS && MATMUL_SUB == MATMUL_TILE)
-        GEMM_NAME(gemm_offset)(&shared->m[0][place->row], &shared->sums[0][place->token], acc);
+        GEMM_NAME(gemm_offset)(&from->m[0][place->row], &from->sums[0][place->token], acc);
 }
 
 /* The tile of this warp's rows; the last one where it does not exist: what it makes is not stored. */
-M40_HD const uint8_t *GEMM_NAME(gemm_tile)(const struct matmul_kernel_args *args, uint32_t chunk)
+M40_HD const uint8_t *GEMM_NAME(gemm_tile_of)(const struct matmul_kernel_args *args, uint32_t chunk)
 {
-    const uint32_t last = (args->n_rows - 1) / MATMUL_TILE, row_tile = simt_block_x() * GEMM_W_WARPS + simt_warp() % GEMM_W_WARPS;
+    const uint32_t last = (args->n_rows - 1) / MATMUL_TILE, row_tile = simt_block_x() * GEMM_W_WARPS + GEMM_NAME(gemm_warp)() % GEMM_W_WARPS;
 
     return matmul_tile(args->tiles, args->n_cols, row_tile < last ? row_tile : last, chunk);
 }
 
-/* acc = the chunk's sums. `next` has the x of its first step, and then of the first step behind it. */
-M40_HD void GEMM_NAME(gemm_chunk)(struct GEMM_NAME(gemm_shared) * shared, const struct matmul_kernel_args *args, uint32_t chunk,
-                                  const struct GEMM_NAME(gemm_place) * place, struct GEMM_NAME(gemm_next) * next, struct GEMM_NAME(gemm_sums) * acc)
+/* acc = the sums of the chunk's n_cols columns (0: the team has none), in steps for the n_block_cols of the block's longest chunk. `next` has the x of its first step, and then of the first step of the team's next chunk. */
+M40_HD void GEMM_NAME(gemm_chunk)(struct GEMM_NAME(gemm_shared) * shared, const struct matmul_kernel_args *args, uint32_t chunk, uint32_t n_cols,
+                                  uint32_t n_block_cols, const struct GEMM_NAME(gemm_place) * place, struct GEMM_NAME(gemm_next) * next,
+                                  struct GEMM_NAME(gemm_sums) * acc)
 {
-    const uint32_t n_cols = matmul_chunk_cols(args->n_cols, chunk);
-    const uint8_t *tile = GEMM_NAME(gemm_tile)(args, chunk);
+    struct GEMM_NAME(gemm_tile) *own = &shared->tiles[GEMM_NAME(gemm_team)()];
+    const uint8_t *tile = GEMM_NAME(gemm_tile_of)(args, chunk);
 
-    if (simt_warp() < GEMM_W_WARPS && chunk + 1 < matmul_chunks(args->n_cols))
+    if (GEMM_NAME(gemm_warp)() < GEMM_W_WARPS && chunk + GEMM_TEAMS < matmul_chunks(args->n_cols))
         for (uint32_t line = simt_lane() * GEMM_LINE_BYTES; line < FORMAT_NAME(TILE_BYTES); line += SIMT_WARP * GEMM_LINE_BYTES)
-            simt_prefetch(tile + FORMAT_NAME(TILE_BYTES) + line);
+            simt_prefetch(tile + GEMM_TEAMS * FORMAT_NAME(TILE_BYTES) + line);
     M40_UNROLL
     for (uint32_t t = 0; t < GEMM_MICRO_T; t++)
         acc->v[t][0] = acc->v[t][1] = (struct matmul_vec4){{0.0f, 0.0f, 0.0f, 0.0f}};
-    for (uint32_t b = 0; b * MATMUL_TILE < n_cols; b++) {
-        uint32_t n_left = n_cols - b * MATMUL_TILE;
+    for (uint32_t b = 0; b * MATMUL_TILE < n_block_cols; b++) {
+        const uint32_t n_left = GEMM_TEAMS == 1 || n_cols > b * MATMUL_TILE ? n_cols - b * MATMUL_TILE : 0;
+        const uint32_t next_chunk =
+            GEMM_TEAMS == 1 || (b + 1) * MATMUL_TILE < n_block_cols ? chunk : chunk + GEMM_TEAMS - 1; /* and columns behind its end */
 
         simt_barrier();
-        if (simt_warp() < GEMM_W_WARPS)
-            GEMM_NAME(gemm_bring_w)(shared, tile, simt_warp(), b);
-        else if (!GEMM_IS_AHEAD) {
+        if (GEMM_NAME(gemm_warp)() < GEMM_W_WARPS) {
+            if (GEMM_TEAMS == 1 || n_left)
+                GEMM_NAME(gemm_bring_w)(own, tile, GEMM_NAME(gemm_warp)(), b);
+        } else if (!GEMM_IS_AHEAD) {
             struct GEMM_NAME(gemm_next) now;
 
             GEMM_NAME(gemm_load_x)(&now, shared, args, place, chunk * MATMUL_CHUNK + b * MATMUL_TILE);
-            GEMM_NAME(gemm_bring_x)(shared, &now);
+            GEMM_NAME(gemm_bring_x)(own, &now);
         }
         if (GEMM_IS_AHEAD)
-            GEMM_NAME(gemm_bring_x)(shared, next);
+            GEMM_NAME(gemm_bring_x)(own, next);
         simt_barrier();
         if (GEMM_IS_AHEAD)
-            GEMM_NAME(gemm_load_x)(next, shared, args, place, chunk * MATMUL_CHUNK + (b + 1) * MATMUL_TILE);
-        if (!place->is_idle)
-            GEMM_NAME(gemm_step)(shared, n_left < MATMUL_TILE ? n_left : MATMUL_TILE, place, acc);
+            GEMM_NAME(gemm_load_x)(next, shared, args, place, next_chunk * MATMUL_CHUNK + (b + 1) * MATMUL_TILE);
+        if (!place->is_idle && (GEMM_TEAMS == 1 || n_left))
+            GEMM_NAME(gemm_step)(own, n_left < MATMUL_TILE ? n_left : MATMUL_TILE, place, acc);
     }
 }
 
@@ -237,25 +268,62 @@ M40_HD void GEMM_NAME(gemm_link)(struct GEMM_NAME(gemm_sums) * before, uint32_t 
     }
 }
 
-/* acc = the sum of this block's chunks: those of one group, or all. */
+/* The sums so far of a group and of all groups; the first team has them. */
+struct GEMM_NAME(gemm_chains) {
+    struct GEMM_NAME(gemm_sums) group, total;
+};
+
+/* acc = the sum of the block's chunks from `first` to this one: of its group, or, at the group's end, of all. end: behind the block's last chunk. */
+M40_HD void GEMM_NAME(gemm_add)(struct GEMM_NAME(gemm_chains) * chains, uint32_t zero, uint32_t first, uint32_t chunk, uint32_t end,
+                                struct GEMM_NAME(gemm_sums) * acc)
+{
+    const int is_group_end = chunk % MATMUL_GROUP == MATMUL_GROUP - 1 || chunk == end - 1;
+
+    GEMM_NAME(gemm_link)(&chains->group, zero, acc, chunk % MATMUL_GROUP == 0, is_group_end);
+    if (is_group_end)
+        GEMM_NAME(gemm_link)(&chains->total, zero, acc, chunk < first + MATMUL_GROUP, chunk == end - 1);
+}
+
+/* A run of a thread's sums where its team leaves them for the first. */
+M40_HD float *GEMM_NAME(gemm_left)(struct GEMM_NAME(gemm_shared) * shared, uint32_t team, uint32_t run)
+{
+    return &shared->tiles[team].w[0][0] + (run * GEMM_TEAM + GEMM_NAME(gemm_thread)()) * 4;
+}
+
+/* acc = the sum of this block's chunks: those of one group, or all. With several teams, that of the first. */
 M40_HD void GEMM_NAME(gemm_walk)(struct GEMM_NAME(gemm_shared) * shared, const struct matmul_kernel_args *args,
                                  const struct GEMM_NAME(gemm_place) * place, struct GEMM_NAME(gemm_sums) * acc)
 {
     const uint32_t n_chunks = matmul_chunks(args->n_cols), zero = args->n_cols >> 31;
     const uint32_t first = simt_block_z() * MATMUL_GROUP,
                    end = simt_grid_z() > 1 && first + MATMUL_GROUP < n_chunks ? first + MATMUL_GROUP : n_chunks;
-    struct GEMM_NAME(gemm_sums) group, total;
+    struct GEMM_NAME(gemm_chains) chains;
     struct GEMM_NAME(gemm_next) next;
 
     if (GEMM_IS_AHEAD)
-        GEMM_NAME(gemm_load_x)(&next, shared, args, place, first * MATMUL_CHUNK);
-    for (uint32_t chunk = first; chunk < end; chunk++) {
-        int is_group_end = chunk % MATMUL_GROUP == MATMUL_GROUP - 1 || chunk == end - 1;
+        GEMM_NAME(gemm_load_x)(&next, shared, args, place, (first + GEMM_NAME(gemm_team)()) * MATMUL_CHUNK);
+    for (uint32_t chunk = first; chunk < end; chunk += GEMM_TEAMS) {
+        const uint32_t own = chunk + GEMM_NAME(gemm_team)(), n_longest = matmul_chunk_cols(args->n_cols, chunk); /* no later chunk is longer */
+        const uint32_t n_cols = GEMM_TEAMS == 1 ? n_longest : own < end ? matmul_chunk_cols(args->n_cols, own) : 0;
 
-        GEMM_NAME(gemm_chunk)(shared, args, chunk, place, &next, acc);
-        GEMM_NAME(gemm_link)(&group, zero, acc, chunk % MATMUL_GROUP == 0, is_group_end);
-        if (is_group_end)
-            GEMM_NAME(gemm_link)(&total, zero, acc, chunk < first + MATMUL_GROUP, chunk == end - 1);
+        GEMM_NAME(gemm_chunk)(shared, args, own, n_cols, n_longest, place, &next, acc);
+        if (GEMM_TEAMS > 1) {
+            simt_barrier();
+            M40_UNROLL
+            for (uint32_t i = 0; i < GEMM_MICRO_T * 2 && GEMM_NAME(gemm_team)(); i++)
+                *(struct matmul_vec4 *)(void *)GEMM_NAME(gemm_left)(shared, GEMM_NAME(gemm_team)(), i) = acc->v[i / 2][i % 2];
+            simt_barrier();
+            if (GEMM_NAME(gemm_team)())
+                continue;
+        }
+        GEMM_NAME(gemm_add)(&chains, zero, first, chunk, end, acc);
+        M40_ROLLED
+        for (uint32_t team = 1; team < GEMM_TEAMS && chunk + team < end; team++) {
+            M40_UNROLL
+            for (uint32_t i = 0; i < GEMM_MICRO_T * 2; i++)
+                acc->v[i / 2][i % 2] = matmul_load4(GEMM_NAME(gemm_left)(shared, team, i));
+            GEMM_NAME(gemm_add)(&chains, zero, first, chunk + team, end, acc);
+        }
     }
 }
 
@@ -263,13 +331,13 @@ M40_HD void GEMM_NAME(gemm_walk)(struct GEMM_NAME(gemm_shared) * shared, const s
 M40_HD int GEMM_NAME(gemm_meet)(struct GEMM_NAME(gemm_shared) * shared, const struct matmul_kernel_args *args, struct GEMM_NAME(gemm_sums) * acc)
 {
     const uint32_t n_tiles = simt_grid_x() * simt_grid_y(), tile = simt_block_y() * simt_grid_x() + simt_block_x();
-    /* [group][tile][run of four][thread] */
-    struct matmul_vec4 *partials = (struct matmul_vec4 *)(void *)args->partials + simt_thread();
-    struct matmul_vec4 *own = partials + ((uint64_t)simt_block_z() * n_tiles + tile) * (GEMM_MICRO_T * 2 * GEMM_BLOCK);
+    /* [group][tile][run of four][thread of the first team] */
+    struct matmul_vec4 *partials = (struct matmul_vec4 *)(void *)args->partials + GEMM_NAME(gemm_thread)();
+    struct matmul_vec4 *own = partials + ((uint64_t)simt_block_z() * n_tiles + tile) * (GEMM_MICRO_T * 2 * GEMM_TEAM);
 
     M40_UNROLL
-    for (uint32_t i = 0; i < GEMM_MICRO_T * 2; i++)
-        own[i * GEMM_BLOCK] = acc->v[i / 2][i % 2];
+    for (uint32_t i = 0; i < GEMM_MICRO_T * 2 && !GEMM_NAME(gemm_team)(); i++)
+        own[i * GEMM_TEAM] = acc->v[i / 2][i % 2];
     simt_fence();
     simt_barrier();
     if (simt_thread() == 0) {
@@ -279,14 +347,14 @@ M40_HD int GEMM_NAME(gemm_meet)(struct GEMM_NAME(gemm_shared) * shared, const st
     }
     simt_barrier();
     simt_fence();
-    if (!shared->is_last)
+    if (!shared->is_last || GEMM_NAME(gemm_team)())
         return 0;
     for (uint32_t g = 0; g < simt_grid_z(); g++) {
-        const struct matmul_vec4 *group = partials + ((uint64_t)g * n_tiles + tile) * (GEMM_MICRO_T * 2 * GEMM_BLOCK);
+        const struct matmul_vec4 *group = partials + ((uint64_t)g * n_tiles + tile) * (GEMM_MICRO_T * 2 * GEMM_TEAM);
 
         M40_UNROLL
         for (uint32_t i = 0; i < GEMM_MICRO_T * 2; i++) {
-            struct matmul_vec4 sum = group[i * GEMM_BLOCK];
+            struct matmul_vec4 sum = group[i * GEMM_TEAM];
 
             M40_UNROLL
             for (uint32_t r = 0; r < 4; r++)
@@ -299,9 +367,9 @@ M40_HD int GEMM_NAME(gemm_meet)(struct GEMM_NAME(gemm_shared) * shared, const st
 MATMUL_KERNEL_RESIDENT(GEMM_NAME(gemm), struct matmul_kernel_args, GEMM_BLOCK, GEMM_RESIDENT_THREADS / GEMM_BLOCK)
 {
     SIMT_SHARED(struct GEMM_NAME(gemm_shared), shared);
-    const uint32_t first_token = simt_block_y() * GEMM_T, warp_token = simt_warp() / GEMM_ROW_WARPS * GEMM_WARP_TOKENS;
+    const uint32_t first_token = simt_block_y() * GEMM_T, warp = GEMM_NAME(gemm_warp)(), warp_token = warp / GEMM_ROW_WARPS * GEMM_WARP_TOKENS;
     const struct GEMM_NAME(gemm_place) place = {
-        .row = simt_warp() % GEMM_ROW_WARPS * 64 + simt_lane() % 8 * 4,
+        .row = warp % GEMM_ROW_WARPS * 64 + simt_lane() % 8 * 4,
         .token = warp_token + simt_lane() / 8 * 4,
         .first_token = first_token,
         .is_idle = first_token + warp_token >= args.n_tokens,
@@ -313,7 +381,7 @@ MATMUL_KERNEL_RESIDENT(GEMM_NAME(gemm), struct matmul_kernel_args, GEMM_BLOCK, G
         shared->x_first[t] = (t < n_tokens ? t : n_tokens - 1) * args.n_cols;
     simt_barrier();
     GEMM_NAME(gemm_walk)(shared, &args, &place, &acc);
-    if (simt_grid_z() > 1 && !GEMM_NAME(gemm_meet)(shared, &args, &acc))
+    if (simt_grid_z() > 1 ? !GEMM_NAME(gemm_meet)(shared, &args, &acc) : GEMM_NAME(gemm_team)())
         return;
     M40_UNROLL
     for (uint32_t t = 0; t < GEMM_MICRO_T; t++) {
@@ -331,6 +399,8 @@ MATMUL_KERNEL_RESIDENT(GEMM_NAME(gemm), struct matmul_kernel_args, GEMM_BLOCK, G
 #undef GEMM_JOIN
 #undef GEMM_JOIN_EXPANDED
 #undef GEMM_R
+#undef GEMM_TEAMS
+#undef GEMM_TEAM
 #undef GEMM_BLOCK
 #undef GEMM_WARPS
 #undef GEMM_WARP_TOKENS

@@ -1,7 +1,8 @@
 /* What the kernels of matmul_<format>.cu take, and the sizes that host and kernels agree on. One module per weight format:
  *   matvec<T>_<format>   y for at most T tokens; T = 1, 2, 4: grid (spans of K, blocks that share the row tiles), MATVEC_GROUP_THREADS for each group of the span;
  *                        T = 8, 16: grid (row tiles / MATVEC_ROW_TILES(T), groups of K), MATVEC_GROUP_THREADS
- *   gemm<T>_<format>     y for any number of tokens, in blocks of T = 32, 64, 128; grid: (row blocks, token blocks, groups of K or 1), GEMM_THREADS_OF(T)
+ *   gemm<T>_<format>     y for any number of tokens, in blocks of T = 32, 64, 128; grid: (row blocks, token blocks, groups of K or 1), GEMM_TEAMS_OF(T) teams of
+ *                        GEMM_THREADS_OF(T)
  *   embed_<format>       rows of the matrix; grid: (tokens), EMBED_THREADS
  *   dequant_<format>     weights as FP32, for cuBLAS; grid: (row tiles, chunks of columns), DEQUANT_THREADS
  * The weights are tiles of 32 rows x 256 columns (tensor/format.h). */
@@ -25,7 +26,8 @@
 #define MATVEC_RESIDENT_WARPS        16                        /* of streaming blocks on a multiprocessor: 128 registers each */
 
 #define GEMM_ROWS_OF(t)       ((t) == 64 ? 64 : 128)   /* of a block */
-#define GEMM_THREADS_OF(t)    ((t) == 128 ? 256 : 128) /* 8 rows x 4 tokens each; T = 128: 8 x 8 */
+#define GEMM_THREADS_OF(t)    ((t) == 128 ? 256 : 128) /* of a team: 8 rows x 4 tokens each; T = 128: 8 x 8 */
+#define GEMM_TEAMS_OF(t)      ((t) == 32 ? 2 : 1)      /* of a block */
 #define GEMM_PAD              4                        /* keeps 16-byte alignment and spreads the columns over the banks */
 #define GEMM_LINE_BYTES       128                      /* of the cache */
 #define GEMM_RESIDENT_THREADS 512                      /* on a multiprocessor: 128 registers each */
