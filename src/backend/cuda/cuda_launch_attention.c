@@ -6,8 +6,8 @@ enum {
     SPLIT_PIECES = 4,    /* of a block */
     SPLIT_MAX_HEADS = 8, /* query heads of a warp */
     SPLIT_MAX_HEADS_F32 = 4,
-    SPLIT_MERGES = 32, /* pieces up to which the last block to arrive merges */
-    NEAR_HEADS = 4,    /* query heads of a block of attention_near */
+    SPLIT_MERGES = 8, /* pieces up to which the last block to arrive merges */
+    NEAR_HEADS = 4,   /* query heads of a block of attention_near */
     NEAR_MAX_HEAD_DIM = 128,
     NEAR_SM_BLOCKS = 4, /* a multiprocessor, up to which latency counts for more than throughput */
     FUSED_COLS = 64,    /* elements of a head that a block of attention_fused_64 makes; the other one twice as many */
@@ -90,7 +90,7 @@ static m40llm_status run_split(struct m40_cuda *c, struct attention_args a, uint
 
         M40_TRY(m40_cuda_launch(c, split, m40_cuda_div_up(a.n_pieces, block_pieces), grid_y, n, SPLIT_THREADS, &a, err));
         if (!a.counters)
-            M40_TRY(m40_cuda_launch(c, c->kernels.attention_merge, a.n_heads, n, 1, m40_cuda_div_up(head_dim, WARP) * WARP, &a, err));
+            M40_TRY(m40_cuda_launch(c, c->kernels.attention_merge, a.n_heads * m40_cuda_div_up(head_dim, WARP), n, 1, WARP, &a, err));
     }
 fail:
     return status;

@@ -379,12 +379,13 @@ M40_HD uint32_t pieces_left(uint32_t n, uint32_t from)
     return n > from ? n - from : 0;
 }
 
-/* Grid (head, token of the slice); a thread owns one element. While some pieces are merged, the next ones are on their way. */
-SIMT_KERNEL(attention_merge, struct attention_args, 256)
+/* Grid (head and its warps of elements, token of the slice), a warp a block; a thread owns one element. While some pieces are merged, the next ones are on their way. */
+SIMT_KERNEL(attention_merge, struct attention_args, SIMT_WARP)
 {
     SIMT_SHARED(struct attention_merge_shared, shared);
-    const uint32_t head = simt_block_x(), token = args.first_token + simt_block_y(), head_dim = args.kv.head_dim;
-    const uint32_t d = simt_thread() < head_dim ? simt_thread() : 0, pos = (uint32_t)args.kv.pos[token];
+    const uint32_t head_dim = args.kv.head_dim, n_warps = (head_dim + SIMT_WARP - 1) / SIMT_WARP;
+    const uint32_t head = simt_block_x() / n_warps, token = args.first_token + simt_block_y();
+    const uint32_t col = simt_block_x() % n_warps * SIMT_WARP + simt_thread(), d = col < head_dim ? col : 0, pos = (uint32_t)args.kv.pos[token];
     const uint32_t n = pos / ATTENTION_PIECE - attention_first(args.window, pos) / ATTENTION_PIECE + 1;
     const uint64_t row = piece_row(&args, simt_block_y(), head), step = (uint64_t)MERGE_AHEAD * head_dim;
     const float *o = args.o + row * head_dim + d, *ml = args.ml + row * 2;
@@ -402,6 +403,6 @@ SIMT_KERNEL(attention_merge, struct attention_args, 256)
         load_column(o + 2 * step, head_dim, pieces_left(n, j + 2 * MERGE_AHEAD), now);
         merge_column(factors + MERGE_AHEAD, pieces_left(n, j + MERGE_AHEAD), next, &sum, &out);
     }
-    if (simt_thread() < head_dim)
+    if (col < head_dim)
         args.y[((uint64_t)token * args.n_heads + head) * head_dim + d] = out / sum;
 }

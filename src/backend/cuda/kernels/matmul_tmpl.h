@@ -55,6 +55,12 @@ M40_HD float matmul_x(const struct matmul_kernel_args *args, uint32_t token, uin
     return token < args->n_tokens && col < args->n_cols ? args->x[(uint64_t)token * args->n_cols + col] : 0.0f;
 }
 
+/* x of the token, or of the last one where there is no such token. */
+M40_HD const float *matmul_x_row(const struct matmul_kernel_args *args, uint32_t token)
+{
+    return args->x + (uint64_t)(token < args->n_tokens ? token : args->n_tokens - 1) * args->n_cols;
+}
+
 /* Columns of the chunk, 0..256. */
 M40_HD uint32_t matmul_chunk_cols(uint32_t n_cols, uint32_t chunk)
 {

@@ -42,7 +42,7 @@ M40_HD void MATVEC_NAME(matvec_bring_part)(struct MATVEC_NAME(matvec_x) * to, co
     }
 }
 
-/* The same where all of it exists; for T < 4, x and its rows are aligned to 16 bytes too. */
+/* The same where all columns exist (the sums of a token that does not are not used); for T < 4, x and its rows are aligned to 16 bytes too. */
 M40_HD void MATVEC_NAME(matvec_bring_whole)(struct MATVEC_NAME(matvec_x) * to, const struct matmul_kernel_args *args, uint32_t first_col)
 {
 #if MATVEC_T < 4
@@ -56,14 +56,16 @@ M40_HD void MATVEC_NAME(matvec_bring_whole)(struct MATVEC_NAME(matvec_x) * to, c
 #if MATVEC_T == 1
         matmul_store4(out, first.v[0], first.v[1], first.v[2], first.v[3]);
 #else
-        struct matmul_vec4 second = matmul_load4(x + args->n_cols + i * 4 * MATMUL_TILE);
+        struct matmul_vec4 second = matmul_load4(matmul_x_row(args, 1) + first_col + simt_lane() * 4 + i * 4 * MATMUL_TILE);
 
         matmul_store4(out, first.v[0], second.v[0], first.v[1], second.v[1]);
         matmul_store4(out + 4, first.v[2], second.v[2], first.v[3], second.v[3]);
 #endif
     }
 #else
-    const float *x = args->x + first_col + simt_lane(), *x1 = x + args->n_cols, *x2 = x1 + args->n_cols, *x3 = x2 + args->n_cols;
+    const uint32_t col = first_col + simt_lane();
+    const float *x = matmul_x_row(args, 0) + col, *x1 = matmul_x_row(args, 1) + col, *x2 = matmul_x_row(args, 2) + col,
+                *x3 = matmul_x_row(args, 3) + col;
 
     M40_UNROLL
     for (uint32_t s = 0; s < MATMUL_CHUNK_SUBS; s++)
@@ -75,7 +77,7 @@ M40_HD void MATVEC_NAME(matvec_bring)(struct MATVEC_NAME(matvec_x) * to, const s
 {
     const int is_aligned = MATVEC_T >= 4 || (args->n_cols % 4 == 0 && (uintptr_t)args->x % 16 == 0);
 
-    if (is_aligned && args->n_tokens == MATVEC_T && first_col + MATMUL_CHUNK <= args->n_cols)
+    if (is_aligned && first_col + MATMUL_CHUNK <= args->n_cols)
         MATVEC_NAME(matvec_bring_whole)(to, args, first_col);
     else
         MATVEC_NAME(matvec_bring_part)(to, args, first_col);

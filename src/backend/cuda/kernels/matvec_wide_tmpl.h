@@ -1,21 +1,20 @@
-/* matvec<T>_<format>: y for MATVEC_T tokens or fewer, in the order of docs/numerics.md. Included by matmul_tmpl.h once for each T.
+/* matvec<T>_<format> for 8 and 16 tokens or fewer, whose x is too much to stay in shared memory as in matvec_tmpl.h. In the order of docs/numerics.md; included by matmul_tmpl.h once for each T.
  *
  * A block owns MATVEC_R row tiles and one group of K; warp w owns chunk w of the group, and its lane i row i of each tile: it walks the chunk's columns upwards with one
  * accumulator a row and token, weights straight from memory (coalesced pieces of 16 bytes), x from shared memory (the same address in all lanes: a broadcast). Then the
  * block adds the chunk sums in order. Where there are several groups, the last block of the same rows to arrive adds their sums in order.
  *
- * x lies in shared memory as [column][token], so that one 128-bit load serves four multiply-adds whatever T is; T > 4 takes the chunk in stages to stay below 48 KB. */
+ * x lies in shared memory as [column][token], so that one 128-bit load serves four tokens; a warp takes its chunk in stages, and waits for nobody until its end. */
 #define MATVEC_NAME(name)             MATMUL_NAME(MATVEC_JOIN(name, MATVEC_T))
 #define MATVEC_JOIN(name, t)          MATVEC_JOIN_EXPANDED(name, t)
 #define MATVEC_JOIN_EXPANDED(name, t) name##t
 
-#define MATVEC_STAGE_SUBS (MATVEC_T <= 4 ? 8 : 32 / MATVEC_T) /* sub-blocks of 32 columns in a stage */
-#define MATVEC_STEP       (MATVEC_T < 4 ? 4 / MATVEC_T : 1)   /* columns whose x is one or more whole 128-bit loads */
-#define MATVEC_STAGES     (8 / MATVEC_STAGE_SUBS)
+#define MATVEC_STAGE_SUBS (32 / MATVEC_T) /* sub-blocks of 32 columns in a stage */
+#define MATVEC_STAGES     (MATMUL_CHUNK_SUBS / MATVEC_STAGE_SUBS)
 #define MATVEC_R          MATVEC_ROW_TILES(MATVEC_T)
 #define MATVEC_IS_AHEAD   (MATMUL_PIECES * MATVEC_R <= 4) /* there are registers to load a sub-block ahead */
 /* Floats of a sub-block's x, with a gap that puts the sub-blocks of a warp into different banks. */
-#define MATVEC_STRIDE (MATMUL_TILE * MATVEC_T + (MATVEC_T < 4 ? 4 : MATVEC_T))
+#define MATVEC_STRIDE (MATMUL_TILE * MATVEC_T + MATVEC_T)
 
 struct MATVEC_NAME(matvec_x) {
     float x[MATVEC_STAGE_SUBS][MATVEC_STRIDE];
@@ -39,46 +38,25 @@ M40_HD void MATVEC_NAME(matvec_bring_part)(struct MATVEC_NAME(matvec_x) * to, co
     }
 }
 
-/* The same where all of it exists; for T < 4, x and its rows are aligned to 16 bytes too. */
+/* The same where all columns exist; the sums of a token that does not are not used. */
 M40_HD void MATVEC_NAME(matvec_bring_whole)(struct MATVEC_NAME(matvec_x) * to, const struct matmul_kernel_args *args, uint32_t first_col)
 {
-#if MATVEC_T < 4
-    const float *x = args->x + first_col + simt_lane() * 4;
-
-    M40_UNROLL
-    for (uint32_t i = 0; i < MATVEC_STAGE_SUBS / 4; i++) { /* four sub-blocks at once: four columns a lane */
-        float *out = &to->x[i * 4 + simt_lane() / 8][simt_lane() % 8 * 4 * MATVEC_T];
-        struct matmul_vec4 first = matmul_load4(x + i * 4 * MATMUL_TILE);
-
-#if MATVEC_T == 1
-        matmul_store4(out, first.v[0], first.v[1], first.v[2], first.v[3]);
-#else
-        struct matmul_vec4 second = matmul_load4(x + args->n_cols + i * 4 * MATMUL_TILE);
-
-        matmul_store4(out, first.v[0], second.v[0], first.v[1], second.v[1]);
-        matmul_store4(out + 4, first.v[2], second.v[2], first.v[3], second.v[3]);
-#endif
-    }
-#else
-    const float *x = args->x + first_col + simt_lane();
+    const uint32_t col = first_col + simt_lane();
 
     M40_UNROLL
     for (uint32_t t = 0; t < MATVEC_T; t += 4) {
-        const float *x1 = x + args->n_cols, *x2 = x1 + args->n_cols, *x3 = x2 + args->n_cols;
+        const float *x = matmul_x_row(args, t) + col, *x1 = matmul_x_row(args, t + 1) + col, *x2 = matmul_x_row(args, t + 2) + col,
+                    *x3 = matmul_x_row(args, t + 3) + col;
 
         M40_UNROLL
         for (uint32_t at = 0; at < MATVEC_STAGE_SUBS * MATMUL_TILE; at += MATMUL_TILE)
             matmul_store4(&to->x[at / MATMUL_TILE][simt_lane() * MATVEC_T + t], x[at], x1[at], x2[at], x3[at]);
-        x = x3 + args->n_cols;
     }
-#endif
 }
 
 M40_HD void MATVEC_NAME(matvec_bring)(struct MATVEC_NAME(matvec_x) * to, const struct matmul_kernel_args *args, uint32_t first_col)
 {
-    const int is_aligned = MATVEC_T >= 4 || (args->n_cols % 4 == 0 && (uintptr_t)args->x % 16 == 0);
-
-    if (is_aligned && args->n_tokens == MATVEC_T && first_col + MATVEC_STAGE_SUBS * MATMUL_TILE <= args->n_cols)
+    if (first_col + MATVEC_STAGE_SUBS * MATMUL_TILE <= args->n_cols)
         MATVEC_NAME(matvec_bring_whole)(to, args, first_col);
     else
         MATVEC_NAME(matvec_bring_part)(to, args, first_col);
@@ -132,28 +110,20 @@ M40_HD void MATVEC_NAME(matvec_widen)(struct MATVEC_NAME(matvec_rows) * rows, ui
         FORMAT_NAME(weights)(&rows->state[r], &quants[r], b, weights->w[r], weights->m[r]);
 }
 
-/* Columns c .. c + MATVEC_STEP - 1 of sub-block s of the stage. */
-M40_HD void MATVEC_NAME(matvec_step)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t s, uint32_t c,
-                                     const struct MATVEC_NAME(matvec_weights) * weights, struct MATVEC_NAME(matvec_rows) * rows)
+/* Column c of sub-block s of the stage. */
+M40_HD void MATVEC_NAME(matvec_column)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t s, uint32_t c,
+                                       const struct MATVEC_NAME(matvec_weights) * weights, struct MATVEC_NAME(matvec_rows) * rows)
 {
-    float x[MATVEC_STEP * MATVEC_T];
+    struct matmul_vec4 x[MATVEC_T / 4];
 
     M40_UNROLL
-    for (uint32_t i = 0; i < MATVEC_STEP * MATVEC_T; i += 4) {
-        struct matmul_vec4 four = matmul_load4(&chunk->x[s][c * MATVEC_T + i]);
-
-        M40_UNROLL
-        for (uint32_t j = 0; j < 4; j++)
-            x[i + j] = four.v[j];
-    }
+    for (uint32_t i = 0; i < MATVEC_T / 4; i++)
+        x[i] = matmul_load4(&chunk->x[s][c * MATVEC_T + i * 4]);
     M40_UNROLL
-    for (uint32_t i = 0; i < MATVEC_STEP; i++) {
+    for (uint32_t r = 0; r < MATVEC_R; r++) {
         M40_UNROLL
-        for (uint32_t r = 0; r < MATVEC_R; r++) {
-            M40_UNROLL
-            for (uint32_t t = 0; t < MATVEC_T; t++)
-                rows->acc[r][t] = m40_fmaf(weights->w[r][c + i], x[i * MATVEC_T + t], rows->acc[r][t]);
-        }
+        for (uint32_t t = 0; t < MATVEC_T; t++)
+            rows->acc[r][t] = m40_fmaf(weights->w[r][c], x[t / 4].v[t % 4], rows->acc[r][t]);
     }
 }
 
@@ -166,8 +136,8 @@ M40_HD void MATVEC_NAME(matvec_dot)(const struct MATVEC_NAME(matvec_x) * chunk, 
     M40_UNROLL
     for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++) {
         M40_UNROLL
-        for (uint32_t c = sub * MATMUL_SUB; c < (sub + 1) * MATMUL_SUB; c += MATVEC_STEP)
-            MATVEC_NAME(matvec_step)(chunk, s, c, &weights, rows);
+        for (uint32_t c = sub * MATMUL_SUB; c < (sub + 1) * MATMUL_SUB; c++)
+            MATVEC_NAME(matvec_column)(chunk, s, c, &weights, rows);
         if (MATMUL_HAS_OFFSETS) {
             M40_UNROLL
             for (uint32_t t = 0; t < MATVEC_T; t++) {
@@ -204,14 +174,6 @@ M40_HD void MATVEC_NAME(matvec_dot_part)(const struct MATVEC_NAME(matvec_x) * ch
 M40_HD void MATVEC_NAME(matvec_walk)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t first, uint32_t n_cols,
                                      struct MATVEC_NAME(matvec_rows) * rows)
 {
-#if MATVEC_T <= 2 /* the loads of a whole chunk are then in flight together */
-    if (n_cols >= MATVEC_STAGE_SUBS * MATMUL_TILE) {
-        M40_UNROLL
-        for (uint32_t s = 0; s < MATVEC_STAGE_SUBS; s++)
-            MATVEC_NAME(matvec_dot)(chunk, s, first + s, rows);
-        return;
-    }
-#endif
     M40_ROLLED
     for (uint32_t s = 0; s < n_cols / MATMUL_TILE && s < MATVEC_STAGE_SUBS; s++)
         MATVEC_NAME(matvec_dot)(chunk, s, first + s, rows);
@@ -334,7 +296,6 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_GR
 #undef MATVEC_STAGE_SUBS
 #undef MATVEC_STAGES
 #undef MATVEC_R
-#undef MATVEC_STEP
 #undef MATVEC_STRIDE
 #undef MATVEC_IS_AHEAD
 #undef MATVEC_T
