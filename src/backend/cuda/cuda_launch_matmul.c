@@ -174,7 +174,7 @@ enum {
     MATVEC_PLAN_TOKENS = 64, /* with more tokens the mat-vec kernels are not considered */
 };
 /* Of a block for a step; of a warp for a chunk. */
-static const uint64_t gemm_clocks[N_GEMMS] = {3700, 1850, 6500}, matvec_clocks[N_MATVECS] = {470, 650, 1000, 1750, 4090};
+static const uint64_t gemm_clocks[N_GEMMS] = {3700, 1650, 6500}, matvec_clocks[N_MATVECS] = {414, 571, 880, 1412, 2930};
 
 struct piece {
     unsigned kernel;   /* of format_kernels.gemm, or BY_MATVEC */
