@@ -122,18 +122,26 @@ static struct sm52_region busiest_loop(const struct sm52_kernel *k)
     return best;
 }
 
+/* busiest_run, or nothing where there is no memory. */
+static struct sm52_region find_run(const struct sm52_kernel *k)
+{
+    bool *is_target = find_targets(k);
+    struct sm52_region run = {0};
+
+    if (is_target)
+        run = busiest_run(k, is_target);
+    m40_free(is_target);
+    return run;
+}
+
 struct sm52_region sm52_hot_region(const struct sm52_kernel *k, enum sm52_family family)
 {
-    bool *is_target;
-    struct sm52_region run, loop;
+    struct sm52_region run = {0}, loop;
 
-    if (family == SM52_OTHER)
+    if (family != SM52_OTHER)
+        run = find_run(k);
+    if (run.end == 0)
         return busiest_loop(k);
-    is_target = find_targets(k);
-    if (!is_target)
-        return busiest_loop(k);
-    run = busiest_run(k, is_target);
-    m40_free(is_target);
     if (k->insts[run.end - 1].flow == SM52_BRANCH && k->insts[run.end - 1].target == run.first)
         run.is_loop = true;
     else if (sm52_enclosing_loop(k, run, &loop))
@@ -377,16 +385,16 @@ static uint32_t bytes_under_way(const struct sm52_kernel *k, struct sm52_region 
     return max_bytes;
 }
 
-/* A mat-vec kernel's hot region once. */
+/* A mat-vec kernel's hot region once, by way of its busiest run: the loop of the kernels for few tokens has another way for a chunk that is not whole. */
 static m40llm_status read_pass(struct sm52_cost *cost, struct trail *pass, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     const struct sm52_kernel *k = cost->kernel;
     const struct walk walk = {k, cost->hot.end, false, WAY_ALL_WORK};
-    const uint32_t last = cost->hot.end - 1;
+    const uint32_t last = cost->hot.end - 1, run = find_run(k).first, middle = run > cost->hot.first && run < last ? run : cost->hot.first;
 
-    M40_FAIL_IF(!add_way(&walk, cost->hot.first, last, pass) || !trail_append(pass, &last, 1), M40LLM_BAD_FILE,
-                "kernel %s: no way through its hot code", k->name);
+    M40_FAIL_IF(!add_way(&walk, cost->hot.first, middle, pass) || !add_way(&walk, middle, last, pass) || !trail_append(pass, &last, 1),
+                M40LLM_BAD_FILE, "kernel %s: no way through its hot code", k->name);
     cost->pass = count_trail(k, pass);
     cost->flight.max_bytes = bytes_under_way(k, cost->hot, pass);
     cost->weights = find_weights(cost);
