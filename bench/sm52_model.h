@@ -124,7 +124,7 @@ struct sm52_prediction {
 bool sm52_predict(const struct sm52_cost *costs, size_t n_costs, const struct sm52_model *model, const struct sm52_mix *mix, enum sm52_family family,
                   uint32_t n_tokens, double read_bytes_s, struct sm52_prediction *out);
 
-/* Kernels of a layer that a step launches, for the launch share: two norms, QKV, rope_append, attention and its merge, o, gate+up, act, down. */
-#define SM52_LAUNCHES_PER_LAYER 10
+/* Kernels of a layer that a step of one token launches, for the launch share: norm and QKV, rope_append, attention and its merge, o, norm and gate+up and SwiGLU, down. */
+#define SM52_LAUNCHES_PER_LAYER 7
 
 #endif
