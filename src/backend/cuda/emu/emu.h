@@ -106,12 +106,17 @@ struct emu_launch {
     const struct simt_kernel *kernel;
     uint32_t grid[3], block_dim;
     uint32_t shared_bytes; /* static, as the PTX says */
+    uint32_t dynamic_bytes;
 };
+
+struct emu_run;
 
 const struct simt_kernel *emu_kernel_find(const char *name);
 uint32_t emu_blocks_per_sm(uint32_t block_dim, uint32_t shared_bytes);
-/* Runs all blocks to the end. args: the kernel's struct. */
-CUresult emu_launch_run(const struct emu_launch *launch, const void *args);
+/* Runs all blocks to the end, unless threads spin for long, perhaps for the host: then *suspended is set, and the next call with it goes on. args: the kernel's struct; it and launch stay. */
+CUresult emu_launch_run(const struct emu_launch *launch, const void *args, struct emu_run **suspended);
+/* Forgets one that is suspended. */
+void emu_launch_abandon(struct emu_run *suspended);
 /* Frees the pools; between launches. */
 void emu_launch_drop(void);
 
@@ -121,6 +126,7 @@ struct CUfunc_st {
     struct CUfunc_st *next;
     const struct simt_kernel *kernel;
     uint32_t shared_bytes;
+    bool has_dynamic; /* it takes dynamic shared memory */
 };
 
 /* image: PTX, which is copied. */
@@ -169,6 +175,7 @@ struct emu_op {
     CUevent event;
     uint64_t ticket; /* RECORD: its number; WAIT: the number waited for */
     struct emu_launch launch;
+    struct emu_run *suspended; /* where it stands, or NULL */
     size_t arg_bytes;
     _Alignas(16) uint8_t args[];
 };

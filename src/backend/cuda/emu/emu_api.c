@@ -538,9 +538,9 @@ CUresult cuFuncGetAttribute(int *value, int attribute, CUfunction function)
 
 CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *n_blocks, CUfunction function, int block_dim, size_t dynamic_shared_bytes)
 {
-    if (block_dim < 1 || block_dim > EMU_THREADS_PER_BLOCK || dynamic_shared_bytes)
+    if (block_dim < 1 || block_dim > EMU_THREADS_PER_BLOCK || dynamic_shared_bytes > SIMT_SHARED_MAX)
         return CUDA_ERROR_INVALID_VALUE;
-    *n_blocks = (int)emu_blocks_per_sm((uint32_t)block_dim, function->shared_bytes);
+    *n_blocks = (int)emu_blocks_per_sm((uint32_t)block_dim, function->shared_bytes + (uint32_t)dynamic_shared_bytes);
     return CUDA_SUCCESS;
 }
 
@@ -559,6 +559,7 @@ static CUresult launch(CUfunction f, const unsigned *grid, const unsigned *block
         memcpy(op->launch.grid, grid, sizeof op->launch.grid);
         op->launch.block_dim = block[0];
         op->launch.shared_bytes = f->shared_bytes;
+        op->launch.dynamic_bytes = dynamic_shared_bytes;
         memcpy(op->args, params[0], f->kernel->arg_bytes);
     }
     return emu_stream_push(stream, op);

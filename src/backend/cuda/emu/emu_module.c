@@ -94,6 +94,7 @@ CUresult emu_module_function(CUfunction *function, CUmodule module, const char *
         return CUDA_ERROR_OUT_OF_MEMORY;
     f->kernel = kernel;
     f->shared_bytes = shared_bytes(entry);
+    f->has_dynamic = strstr(module->ptx, ".extern .shared ") != NULL;
     f->next = module->functions;
     module->functions = f;
     *function = f;
@@ -112,7 +113,11 @@ CUresult emu_launch_check(CUfunction f, const unsigned *grid, const unsigned *bl
     if (block[0] > f->kernel->max_threads)
         return emu_complain(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, "%s: %u threads a block, made for at most %u", name, block[0],
                             f->kernel->max_threads);
-    if (dynamic_shared_bytes || !params)
-        return emu_complain(CUDA_ERROR_INVALID_VALUE, "%s: one struct of arguments and no dynamic shared memory, please", name);
+    if (!params)
+        return emu_complain(CUDA_ERROR_INVALID_VALUE, "%s: one struct of arguments, please", name);
+    if (dynamic_shared_bytes && !f->has_dynamic)
+        return emu_complain(CUDA_ERROR_INVALID_VALUE, "%s: %u bytes of dynamic shared memory, for which it has no use", name, dynamic_shared_bytes);
+    if (f->shared_bytes + dynamic_shared_bytes > SIMT_SHARED_MAX)
+        return emu_complain(CUDA_ERROR_INVALID_VALUE, "%s: %u bytes of shared memory", name, f->shared_bytes + dynamic_shared_bytes);
     return CUDA_SUCCESS;
 }

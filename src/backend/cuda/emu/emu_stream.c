@@ -31,6 +31,8 @@ static void op_free(struct emu_op *op)
 {
     CUevent event = op->event;
 
+    if (op->suspended)
+        emu_launch_abandon(op->suspended);
     if (event && --event->n_refs == 0 && event->destroyed)
         free(event);
     free(op);
@@ -51,6 +53,14 @@ static struct emu_op *queue_take(struct emu_queue *queue)
 
     queue->head = op->next;
     return op;
+}
+
+static void queue_put_back(struct emu_queue *queue, struct emu_op *op)
+{
+    if (!queue->head)
+        queue->last = op;
+    op->next = queue->head;
+    queue->head = op;
 }
 
 void emu_queue_free(struct emu_queue *queue)
@@ -124,7 +134,11 @@ static void run_one(struct CUstream_st *stream)
                 ((uint32_t *)op->to)[i] = op->value;
             break;
         case EMU_OP_LAUNCH:
-            context->error = emu_launch_run(&op->launch, op->args);
+            context->error = emu_launch_run(&op->launch, op->args, &op->suspended);
+            if (op->suspended) {
+                queue_put_back(&stream->ops, op);
+                return;
+            }
             break;
         default: /* a wait that is over */
             break;

@@ -46,12 +46,17 @@ void *simt_shared_slow(size_t n_bytes);
     _Static_assert(sizeof(type) <= SIMT_SHARED_MAX && _Alignof(type) <= 16, "shared memory of a block");                                             \
     type *const name = (type *)(simt_now.shared ? simt_now.shared : simt_shared_slow(sizeof(type)))
 
+/* The launch's dynamic shared memory; filled as the other is. */
+void *simt_dynamic_shared(void);
+
 enum simt_exchange_kind { SIMT_SHFL, SIMT_SHFL_XOR, SIMT_BALLOT };
 
 /* Waits for all live lanes of the warp, then gives what lane `source` brought (SIMT_BALLOT: the bits of all lanes whose value is not 0). */
 uint32_t simt_exchange(enum simt_exchange_kind kind, uint32_t value, uint32_t source);
 
 void simt_barrier(void);
+void simt_barrier_part(uint32_t number, uint32_t n_threads);
+uint64_t simt_timer_ns(void);
 uint32_t simt_atomic_add_u32(uint32_t *p, uint32_t v);
 uint32_t simt_load_volatile_u32(const uint32_t *p);
 
@@ -134,6 +139,16 @@ static inline uint32_t simt_ballot(int predicate)
 static inline void simt_fence(void)
 {
     __asm__ volatile("" ::: "memory");
+}
+
+static inline void simt_fence_system(void)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the host is another thread */
+}
+
+static inline void simt_store_volatile_u32(uint32_t *p, uint32_t v)
+{
+    *(volatile uint32_t *)p = v;
 }
 
 static inline void simt_prefetch(const void *p)

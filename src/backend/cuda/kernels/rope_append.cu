@@ -52,9 +52,9 @@ SIMT_KERNEL(rope_append, struct rope_append_args, 256)
     const float *from = args.q + (uint64_t)token * args.q_stride, *norm = args.q_norm;
     const float *cos_sin = args.table + (uint64_t)(uint32_t)args.kv.pos[token] * args.n_rot;
     float *row = shared->rows[simt_warp()], x[MAX_HEAD_DIM / SIMT_WARP];
+    const uint32_t is_there = head < args.n_heads + 2 * n_kv_heads;
 
-    if (head >= args.n_heads + 2 * n_kv_heads)
-        return;
+    head = is_there ? head : 0; /* every warp comes to the barrier: one without a head throws its work away */
     if (head >= args.n_heads) {
         head -= args.n_heads;
         which = head >= n_kv_heads ? 2 : 1;
@@ -76,5 +76,6 @@ SIMT_KERNEL(rope_append, struct rope_append_args, 256)
         if (which < 2 && c < args.n_rot)
             x[g] = rotated(&args, row, cos_sin, c);
     }
-    store_row(&args, x, which, head, token);
+    if (is_there)
+        store_row(&args, x, which, head, token);
 }

@@ -40,11 +40,16 @@
  *   uint32_t simt_grid_x(void), simt_grid_y(void), simt_grid_z(void)      blocks in the grid
  *   uint32_t simt_lane(void), simt_warp(void)                             thread % 32, thread / 32
  *   void simt_barrier(void)                                               __syncthreads
+ *   void simt_barrier_part(uint32_t number, uint32_t n_threads)           barrier 1 .. 15: for n_threads of the block, whole warps
  *   float simt_shfl_f32(float v, uint32_t lane), uint32_t simt_shfl_u32   v of that lane; all 32 lanes take part
  *   float simt_shfl_xor_f32(float v, uint32_t mask), uint32_t simt_shfl_xor_u32
  *   uint32_t simt_ballot(int predicate)
  *   uint32_t simt_atomic_add_u32(uint32_t *p, uint32_t v)                 the old value; relaxed; global or shared memory
  *   uint32_t simt_load_volatile_u32(const uint32_t *p)                    for spinning: always reads memory, and lets other emulated threads run
+ *   void simt_store_volatile_u32(uint32_t *p, uint32_t v)                 writes memory at once
+ *   void simt_fence_system(void)                                          simt_fence for the host too, through pinned memory
+ *   uint64_t simt_timer_ns(void)                                          a clock that every block shares
+ *   void *simt_dynamic_shared(void)                                       what the launch asked for beside static shared memory; a kernel uses one or the other
  *   void simt_fence(void)                                                 __threadfence: earlier writes are seen by the device before later ones
  *   void simt_prefetch(const void *p)                                     asks for the cache line of p in global memory
  *   float m40_f16_to_f32(uint16_t), uint16_t m40_f32_to_f16(float)        (device; the emulator takes half.h's)

@@ -16,6 +16,14 @@
     static_assert(sizeof(type) <= SIMT_SHARED_MAX && alignof(type) <= 16, "shared memory of a block");                                               \
     type *const name = &name##_storage
 
+/* The launch's dynamic shared memory, aligned to 16. */
+extern __attribute__((shared)) __attribute__((aligned(16))) uint8_t simt_dynamic[];
+
+SIMT_INLINE void *simt_dynamic_shared(void)
+{
+    return simt_dynamic;
+}
+
 #ifdef __clang__
 #define SIMT_SREG(name, clang_builtin, nvcc_variable)                                                                                                \
     SIMT_INLINE uint32_t name(void)                                                                                                                  \
@@ -52,6 +60,11 @@ SIMT_INLINE uint32_t simt_warp(void)
 SIMT_INLINE void simt_barrier(void)
 {
     asm volatile("bar.sync 0;" ::: "memory");
+}
+
+SIMT_INLINE void simt_barrier_part(uint32_t number, uint32_t n_threads)
+{
+    asm volatile("bar.sync %0, %1;" : : "r"(number), "r"(n_threads) : "memory");
 }
 
 SIMT_INLINE uint32_t simt_shfl_u32(uint32_t v, uint32_t lane)
@@ -106,6 +119,24 @@ SIMT_INLINE uint32_t simt_atomic_add_u32(uint32_t *p, uint32_t v)
 SIMT_INLINE uint32_t simt_load_volatile_u32(const uint32_t *p)
 {
     return *(const volatile uint32_t *)p;
+}
+
+SIMT_INLINE void simt_store_volatile_u32(uint32_t *p, uint32_t v)
+{
+    *(volatile uint32_t *)p = v;
+}
+
+SIMT_INLINE void simt_fence_system(void)
+{
+    asm volatile("membar.sys;" ::: "memory");
+}
+
+SIMT_INLINE uint64_t simt_timer_ns(void)
+{
+    uint64_t ns;
+
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns) : : "memory");
+    return ns;
 }
 
 SIMT_INLINE void simt_fence(void)
