@@ -257,6 +257,8 @@ typedef struct m40llm_device_options {
     m40llm_cpu_level cpu_level; /* highest instruction set that the CPU backend may use */
     m40llm_logger logger;
     int no_graphs; /* CUDA: issue every kernel of every step by itself; for measuring and debugging */
+    int resident_loop; /* CUDA: greedy decoding by one kernel that stays on the card, where there is one for
+                        * the weights; not with no_graphs */
 } m40llm_device_options;
 #define M40LLM_DEVICE_OPTIONS_INIT {.struct_size = sizeof(m40llm_device_options)}
 

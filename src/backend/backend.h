@@ -141,6 +141,16 @@ struct m40_step_key {
     bool is_greedy; /* ends with argmax */
 };
 
+/* A greedy step whose rows' logits are all wanted, in the order of the rows. */
+struct m40_loop_args {
+    struct m40_step_key key;
+    const int32_t *inputs; /* [n_ints]: ids [key.n_tokens], pos `stride` ints further on, and what else the step reads, as they shall be in memory */
+    m40_addr inputs_at;
+    uint32_t n_ints, stride;
+    m40_addr best; /* int32 [key.n_tokens]: where the step leaves the likeliest tokens */
+    int32_t *ids;  /* gets them */
+};
+
 struct m40_backend;
 
 /* How operations are named: the table is filled with a baseline and entries are replaced by better variants of the same contract. */
@@ -186,6 +196,10 @@ struct m40_backend_ops {
      * (is_whole false). free() and reserve() forget every step. */
     m40llm_status (*step_begin)(struct m40_backend *be, const struct m40_step_key *key, bool *out_is_issued, m40llm_error *err);
     m40llm_status (*step_end)(struct m40_backend *be, bool is_whole, m40llm_error *err);
+
+    /* For a step that step_begin knows: does all of it, from its inputs to its tokens, and may then go on by itself as if the next step were asked for, with these tokens as ids, positions one further,
+     * and all else the same; what that writes is done again where the next step is another. Sets *out_is_done, or leaves the step to be issued. NULL: this backend has no such loop. */
+    m40llm_status (*loop_step)(struct m40_backend *be, const struct m40_loop_args *args, bool *out_is_done, m40llm_error *err);
 };
 
 /* First member of every backend's own struct. */

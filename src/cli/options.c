@@ -63,6 +63,7 @@ static const struct flag flags[] = {
     {"threads", 0, U32, CMD_COMPUTE, AT(threads), 0, "N", "threads of the CPU backend (default: one a core)"},
     {"cpu-level", 0, TEXT, CMD_COMPUTE, AT(cpu_level), 0, "auto|scalar|avx2|avx512", "instructions the CPU backend may use"},
     {"no-graphs", 0, FLAG, CMD_COMPUTE, AT(no_graphs), 0, NULL, "launch every CUDA kernel by itself, for measuring and debugging"},
+    {"resident-loop", 0, FLAG, CMD_COMPUTE, AT(resident_loop), 0, NULL, "greedy decoding by one CUDA kernel that stays on the card"},
     {"help", 'h', FLAG, CMD_ALL, AT(help), 0, NULL, "this text"},
 };
 

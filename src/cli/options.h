@@ -31,6 +31,7 @@ struct cli_settings {
     uint32_t ctx, chunk, threads;
     const char *kv_type, *cpu_level;
     bool no_graphs;
+    bool resident_loop;
     /* input and output */
     const char *prompt, *prompt_file, *output, *tokens;
     bool json, echo;

@@ -20,6 +20,7 @@ m40llm_device_options cli_device_options(const struct cli_settings *settings)
                         : strcmp(settings->cpu_level, "avx512") == 0 ? M40LLM_CPU_AVX512
                                                                      : M40LLM_CPU_AUTO;
     options.no_graphs = settings->no_graphs;
+    options.resident_loop = settings->resident_loop;
     options.logger = (m40llm_logger){.write = cli_log_line, .level = settings->log_level};
     return options;
 }

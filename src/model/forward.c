@@ -14,7 +14,8 @@ struct step {
     const struct m40_batch *batch;
     struct m40_rows rows;
     m40_addr ids, logit_rows;
-    bool is_greedy; /* only the likeliest tokens are wanted */
+    uint64_t n_ints; /* of f->staging */
+    bool is_greedy;  /* only the likeliest tokens are wanted */
     m40llm_error *err;
 };
 
@@ -89,7 +90,7 @@ static bool is_recorded(const struct step *s)
 }
 
 /* The step's integers go up in one piece, as far as the highest slot in use; of each slot only the pages that are read are taken from the caller. */
-static m40llm_status upload_inputs(struct step *s)
+static void stage_inputs(struct step *s)
 {
     struct m40_forward *f = s->f;
     const struct m40_batch *b = s->batch;
@@ -121,7 +122,7 @@ static m40llm_status upload_inputs(struct step *s)
         .pages = f->inputs + 16 * stride,
         .n_slot_pages = f->limits.n_slot_pages,
     };
-    return f->backend->ops.write(f->backend, f->inputs, f->staging, 4 * n_ints, s->err);
+    s->n_ints = n_ints;
 }
 
 /* ---- the operations, with what is the same in every call left out ---- */
@@ -266,12 +267,17 @@ fail:
     return status;
 }
 
+static struct m40_step_key key_of(const struct step *s)
+{
+    return (struct m40_step_key){s->f->inputs, s->batch->n_tokens, s->batch->n_logits, s->rows.max_pos, s->is_greedy};
+}
+
 static m40llm_status issue_recorded(const struct step *s)
 {
     m40llm_status status = M40LLM_OK, issued;
     m40llm_error *err = s->err;
     struct m40_backend *be = s->f->backend;
-    struct m40_step_key key = {s->f->inputs, s->batch->n_tokens, s->batch->n_logits, s->rows.max_pos, s->is_greedy};
+    struct m40_step_key key = key_of(s);
     bool is_issued;
 
     M40_TRY(be->ops.step_begin(be, &key, &is_issued, err));
@@ -285,17 +291,42 @@ fail:
     return status;
 }
 
+/* A step that the backend's loop may do. */
+static m40llm_status run_in_loop(const struct step *s, int32_t *ids, bool *out_is_done)
+{
+    struct m40_forward *f = s->f;
+    struct m40_loop_args args = {
+        .key = key_of(s),
+        .inputs = f->staging,
+        .inputs_at = f->inputs,
+        .n_ints = (uint32_t)s->n_ints,
+        .stride = f->limits.n_tokens,
+        .best = f->best,
+        .ids = ids,
+    };
+
+    *out_is_done = false;
+    if (!f->backend->ops.loop_step || !s->is_greedy || !is_recorded(s) || s->batch->n_logits != s->batch->n_tokens)
+        return M40LLM_OK;
+    return f->backend->ops.loop_step(f->backend, &args, out_is_done, s->err);
+}
+
 /* Runs the step, then brings n_bytes of what it left at `from`. */
 static m40llm_status run(struct step *s, m40_addr from, void *out, uint64_t n_bytes)
 {
     m40llm_status status = M40LLM_OK;
     m40llm_error *err = s->err;
     struct m40_backend *be = s->f->backend;
+    bool is_done;
 
     M40_TRY(check_rows(s->f, s->batch, err));
     M40_TRY(check_pages(s->f, s->batch, err));
     M40_TRY(check_logit_rows(s->f, s->batch, err));
-    M40_TRY(upload_inputs(s));
+    stage_inputs(s);
+    M40_TRY(run_in_loop(s, out, &is_done));
+    if (is_done)
+        return M40LLM_OK;
+    M40_TRY(be->ops.write(be, s->f->inputs, s->f->staging, 4 * s->n_ints, err));
     M40_TRY(is_recorded(s) ? issue_recorded(s) : issue(s));
     M40_TRY(n_bytes ? be->ops.read(be, out, from, n_bytes, err) : be->ops.sync(be, err));
 fail:

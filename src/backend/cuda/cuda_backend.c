@@ -13,10 +13,11 @@ static void close_backend(struct m40_backend *be)
     struct m40_cuda_driver *driver = c->driver;
 
     if (c->context) {
-        driver->CtxSetCurrent(c->context);
+        m40_cuda_enter(c, NULL);
         if (c->stream)
             driver->StreamSynchronize(c->stream);
         m40_cuda_forget_steps(c);
+        m40_cuda_resident_close(c);
         m40_cuda_memory_close(c);
         m40_cuda_unload(c);
         if (c->stream)
@@ -64,6 +65,7 @@ static const struct m40_backend_ops cuda_ops = {
     .argmax = m40_cuda_argmax,
     .step_begin = m40_cuda_step_begin,
     .step_end = m40_cuda_step_end,
+    .loop_step = m40_cuda_loop_step,
 };
 
 /* A context, a stream, and what launches need to know of the card. */
@@ -105,6 +107,10 @@ m40llm_status m40_backend_open_cuda(struct m40_backend **out, const m40llm_devic
     M40_TRY(start_device(c, err));
     M40_TRY(m40_cuda_memory_open(c, err));
     M40_TRY(m40_cuda_load_op_kernels(c, err));
+    if (options->resident_loop && !options->no_graphs)
+        M40_TRY(m40_cuda_resident_open(c, err));
+    else
+        c->base.ops.loop_step = NULL;
     *out = be;
     return M40LLM_OK;
 fail:

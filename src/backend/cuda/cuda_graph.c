@@ -11,6 +11,7 @@ static void forget(struct m40_cuda *c, struct m40_cuda_step *step)
 
     if (step->exec)
         c->driver->GraphExecDestroy(step->exec);
+    m40_cuda_resident_forget(c, step);
     *step = s->items[--s->n];
     s->recording = NULL;
 }
@@ -27,12 +28,17 @@ static bool is_same(const struct m40_step_key *a, const struct m40_step_key *b)
            a->is_greedy == b->is_greedy;
 }
 
-static struct m40_cuda_step *find_step(struct m40_cuda *c, const struct m40_step_key *key)
+struct m40_cuda_step *m40_cuda_find_step(struct m40_cuda *c, const struct m40_step_key *key)
 {
     for (uint32_t i = 0; i < c->steps.n; i++)
         if (is_same(&c->steps.items[i].key, key))
             return &c->steps.items[i];
     return NULL;
+}
+
+void m40_cuda_step_used(struct m40_cuda *c, struct m40_cuda_step *step)
+{
+    step->last_used = ++c->steps.clock;
 }
 
 /* Room for one more: the step that was not used for longest goes. */
@@ -66,7 +72,7 @@ m40llm_status m40_cuda_step_begin(struct m40_backend *be, const struct m40_step_
 {
     m40llm_status status = M40LLM_OK;
     struct m40_cuda *c = m40_cuda_of(be);
-    struct m40_cuda_step *step = find_step(c, key);
+    struct m40_cuda_step *step = m40_cuda_find_step(c, key);
 
     assert(!c->steps.recording);
     *out_is_issued = false;
@@ -76,7 +82,7 @@ m40llm_status m40_cuda_step_begin(struct m40_backend *be, const struct m40_step_
         c->steps.items[c->steps.n++] = (struct m40_cuda_step){.key = *key, .last_used = ++c->steps.clock};
         return M40LLM_OK;
     }
-    step->last_used = ++c->steps.clock;
+    m40_cuda_step_used(c, step);
     if (step->exec) {
         M40_TRY(launch_step(c, step, err));
         *out_is_issued = true;
@@ -84,6 +90,7 @@ m40llm_status m40_cuda_step_begin(struct m40_backend *be, const struct m40_step_
     }
     M40_TRY(m40_cuda_check(c, c->driver->StreamBeginCapture(c->stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), "recording a step", err));
     c->steps.recording = step;
+    m40_cuda_resident_begin(c);
 fail:
     return status;
 }
@@ -104,6 +111,7 @@ m40llm_status m40_cuda_step_end(struct m40_backend *be, bool is_whole, m40llm_er
     if (is_whole) {
         M40_TRY(m40_cuda_check(c, result, "recording a step", err));
         M40_TRY(m40_cuda_check(c, c->driver->GraphInstantiate(&step->exec, graph, 0), "preparing a recorded step", err));
+        M40_TRY(m40_cuda_resident_end(c, step, err));
         M40_TRY(launch_step(c, step, err));
     } else {
         forget(c, step);

@@ -57,6 +57,9 @@ struct m40_cuda_step {
     struct m40_step_key key;
     CUgraphExec exec;
     uint64_t last_used;
+    uint32_t program; /* of the resident loop: 1 + its index; 0: none */
+    uint32_t n_instructions, poll_at;
+    bool is_described; /* the device knows of the program */
 };
 
 struct m40_cuda_steps {
@@ -69,6 +72,15 @@ struct m40_cuda_steps {
 /* What was asked of the driver, for tests and measurements. */
 struct m40_cuda_counters {
     uint64_t n_launches, n_graph_launches, n_syncs, n_allocs;
+    uint64_t n_loop_tokens, n_loop_commands, n_loop_launches; /* of the resident loop: steps, how often it was told, how often started */
+};
+
+struct m40_cuda_resident;
+
+/* How long the resident loop waits for a command, and lives altogether; how long the host waits for it. */
+struct m40_cuda_resident_timing {
+    uint32_t idle_ns, life_ns;
+    uint64_t timeout_ns;
 };
 
 struct m40_cuda {
@@ -95,6 +107,8 @@ struct m40_cuda {
     struct m40_cuda_staging staging;
     uint8_t *read_buffer; /* pinned, M40_CUDA_READ_BYTES */
     struct m40_cuda_steps steps;
+    struct m40_cuda_resident *resident; /* NULL: no resident loop */
+    struct m40_cuda_resident_timing resident_timing;
     struct m40_cuda_counters counters;
 };
 
@@ -127,7 +141,7 @@ m40llm_status m40_cuda_launch(struct m40_cuda *c, CUfunction function, uint32_t 
 /* As m40_cuda_status; because an error of the device shows up at a later call, the text also names the kernel that was issued last. */
 m40llm_status m40_cuda_check(struct m40_cuda *c, CUresult result, const char *call, m40llm_error *err);
 
-/* Makes the context current on this thread. */
+/* Makes the context current on this thread, and ends the resident loop: what is issued next shall not wait for it. */
 m40llm_status m40_cuda_enter(struct m40_cuda *c, m40llm_error *err);
 
 /* Says in the log, at info, how long modules took to load since the last report, if any were. */
@@ -163,6 +177,27 @@ m40llm_status m40_cuda_step_end(struct m40_backend *be, bool is_whole, m40llm_er
 
 /* Every recorded step; for what changes addresses that they use. The stream must be idle. */
 void m40_cuda_forget_steps(struct m40_cuda *c);
+
+/* The step that was seen, or NULL; says that it is used. */
+struct m40_cuda_step *m40_cuda_find_step(struct m40_cuda *c, const struct m40_step_key *key);
+void m40_cuda_step_used(struct m40_cuda *c, struct m40_cuda_step *step);
+
+/* ---- cuda_resident.c; all but open do nothing where there is no loop ---- */
+
+m40llm_status m40_cuda_resident_open(struct m40_cuda *c, m40llm_error *err);
+void m40_cuda_resident_close(struct m40_cuda *c);
+
+/* While a step is recorded: its launches. At the end the step gets a program, if the loop has all of its kernels. Forget: the stream must be idle. */
+void m40_cuda_resident_begin(struct m40_cuda *c);
+void m40_cuda_resident_note(struct m40_cuda *c, CUfunction function, const char *name, const uint32_t *grid, uint32_t n_threads, const void *args);
+m40llm_status m40_cuda_resident_end(struct m40_cuda *c, struct m40_cuda_step *step, m40llm_error *err);
+void m40_cuda_resident_forget(struct m40_cuda *c, struct m40_cuda_step *step);
+
+/* Has the loop end after the token that it is at; does not wait for it. */
+void m40_cuda_resident_stop(struct m40_cuda *c);
+
+/* The operation of the table. */
+m40llm_status m40_cuda_loop_step(struct m40_backend *be, const struct m40_loop_args *args, bool *out_is_done, m40llm_error *err);
 
 /* ---- cuda_scratch.c ---- */
 

@@ -13,6 +13,7 @@ enum { MAX_GRID_YZ = 65535 };
 
 m40llm_status m40_cuda_enter(struct m40_cuda *c, m40llm_error *err)
 {
+    m40_cuda_resident_stop(c);
     return m40_cuda_check(c, c->driver->CtxSetCurrent(c->context), "making the context current", err);
 }
 
@@ -140,6 +141,8 @@ m40llm_status m40_cuda_launch(struct m40_cuda *c, CUfunction function, uint32_t 
                  "%s: launching %s (last kernel: %s)", c->info.spec, function_name(c, function), function_name(c, c->last_launched));
     c->last_launched = function;
     c->counters.n_launches++;
+    if (c->steps.recording)
+        m40_cuda_resident_note(c, function, function_name(c, function), (const uint32_t[3]){gx, gy, gz}, threads, args);
     return M40LLM_OK;
 fail:
     return status;
