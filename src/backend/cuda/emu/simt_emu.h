@@ -111,6 +111,10 @@ static inline void simt_warp_barrier(void)
     (void)simt_exchange(SIMT_BALLOT, 0, 0);
 }
 
+static inline void simt_hold_loads(void)
+{
+}
+
 static inline uint32_t simt_shfl_u32(uint32_t v, uint32_t lane)
 {
     return simt_exchange(SIMT_SHFL, v, lane % SIMT_WARP);

@@ -186,7 +186,7 @@ M40_HD void MATVEC_NAME(matvec_stream)(const struct MATVEC_NAME(matvec_x) * chun
     for (uint32_t b = 0; b < MATMUL_CHUNK_SUBS; b++) {
         float w[MATVEC_R][MATMUL_TILE], m[MATVEC_R][MATMUL_SUBS];
 
-        simt_warp_barrier(); /* keeps the loads here: ptxas puts what the loop uses only the next time at its end */
+        simt_hold_loads(); /* ptxas puts what the loop uses only the next time at its end */
         M40_UNROLL
         for (uint32_t r = 0; r < MATVEC_R; r++) {
             const uint8_t *tile = b + MATVEC_AHEAD < MATMUL_CHUNK_SUBS ? rows->tile[r] : next[r];

@@ -104,7 +104,7 @@ M40_HD void MATVEC_NAME(matvec_widen)(struct MATVEC_NAME(matvec_rows) * rows, ui
             FORMAT_NAME(load)(&quants[r], rows->tile[r], simt_lane(), b);
     }
     if (MATVEC_IS_AHEAD)
-        simt_warp_barrier(); /* keeps the loads here */
+        simt_hold_loads();
     M40_UNROLL
     for (uint32_t r = 0; r < MATVEC_R; r++)
         FORMAT_NAME(weights)(&rows->state[r], &quants[r], b, weights->w[r], weights->m[r]);

@@ -41,6 +41,7 @@
  *   uint32_t simt_lane(void), simt_warp(void)                             thread % 32, thread / 32
  *   void simt_barrier(void)                                               __syncthreads
  *   void simt_warp_barrier(void)                                          __syncwarp: what the lanes of the warp read and wrote before comes before what they read and write then
+ *   void simt_hold_loads(void)                                            loads written before it are not put behind what is written behind it; orders nothing between lanes
  *   float simt_shfl_f32(float v, uint32_t lane), uint32_t simt_shfl_u32   v of that lane; all 32 lanes take part
  *   float simt_shfl_xor_f32(float v, uint32_t mask), uint32_t simt_shfl_xor_u32
  *   uint32_t simt_ballot(int predicate)

@@ -59,6 +59,11 @@ SIMT_INLINE void simt_warp_barrier(void)
     asm volatile("bar.warp.sync 0xffffffff;" ::: "memory");
 }
 
+SIMT_INLINE void simt_hold_loads(void)
+{
+    simt_warp_barrier();
+}
+
 SIMT_INLINE uint32_t simt_shfl_u32(uint32_t v, uint32_t lane)
 {
     uint32_t r;
