@@ -19,6 +19,7 @@ typedef __m512i vint;
 #define v_set(value)            _mm512_set1_ps(value)
 #define v_fmadd(a, b, c)        _mm512_fmadd_ps(a, b, c)
 #define v_fnmadd(a, b, c)       _mm512_fnmadd_ps(a, b, c)
+#define v_fmsub(a, b, c)        _mm512_fmsub_ps(a, b, c)
 #define v_from_int(value)       _mm512_cvtepi32_ps(value)
 #define v_sub(a, b)             _mm512_sub_epi32(a, b)
 #define v_bits(value)           _mm512_castsi512_ps(value)
@@ -35,6 +36,14 @@ typedef __m512i vint;
 static inline vfloat v_lower_halves(vint lanes)
 {
     return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(lanes));
+}
+
+/* 32 bytes of rows k and k + 4. */
+static inline vint v_load_pair(const uint8_t *const *rows, unsigned k, size_t at)
+{
+    vint v = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)(rows[k] + at)));
+
+    return _mm512_mask_broadcast_i64x4(v, 0xf0, _mm256_loadu_si256((const void *)(rows[k + 4] + at)));
 }
 
 /* 16 bytes of rows k, k + 4, ... */
@@ -59,6 +68,7 @@ typedef __m256i vint;
 #define v_set(value)            _mm256_set1_ps(value)
 #define v_fmadd(a, b, c)        _mm256_fmadd_ps(a, b, c)
 #define v_fnmadd(a, b, c)       _mm256_fnmadd_ps(a, b, c)
+#define v_fmsub(a, b, c)        _mm256_fmsub_ps(a, b, c)
 #define v_from_int(value)       _mm256_cvtepi32_ps(value)
 #define v_sub(a, b)             _mm256_sub_epi32(a, b)
 #define v_bits(value)           _mm256_castsi256_ps(value)
@@ -124,6 +134,31 @@ static inline void v_load_words(const uint8_t *const *rows, size_t at, vint *wor
     const vint pieces[4] = {v_load_pieces(rows, 0, at), v_load_pieces(rows, 1, at), v_load_pieces(rows, 2, at), v_load_pieces(rows, 3, at)};
 
     v_transpose(pieces, words);
+}
+
+/* The same for 32 bytes: words[8]. */
+static inline void v_load_8_words(const uint8_t *const *rows, size_t at, vint *words)
+{
+#ifdef __AVX512BW__
+    vint pieces[4], low[4], high[4]; /* two 16 bytes of the lower and the upper eight rows */
+
+#pragma GCC unroll 4
+    for (unsigned k = 0; k < 4; k++)
+        pieces[k] = v_load_pair(rows, k, at);
+    v_transpose(pieces, low);
+#pragma GCC unroll 4
+    for (unsigned k = 0; k < 4; k++)
+        pieces[k] = v_load_pair(rows, k + 8, at);
+    v_transpose(pieces, high);
+#pragma GCC unroll 4
+    for (unsigned j = 0; j < 4; j++) {
+        words[j] = _mm512_shuffle_i32x4(low[j], high[j], 0x88);
+        words[j + 4] = _mm512_shuffle_i32x4(low[j], high[j], 0xdd);
+    }
+#else
+    v_load_words(rows, at, words);
+    v_load_words(rows, at + 16, words + 4);
+#endif
 }
 
 /* The same for 64 bytes: words[16]. The rows of a plain format often lie a power of two apart, where a cache keeps fewer lines than there are lanes; so a row's line
