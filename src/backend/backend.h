@@ -116,7 +116,7 @@ struct m40_attention_args {
     const struct m40_kv_layer *kv;
     const struct m40_rows *rows;
     m40_addr q;        /* [n_tokens] rows q_stride apart: [n_heads][head_dim] */
-    m40_addr y;        /* [n_tokens][n_heads][head_dim]; may not be q */
+    m40_addr y;        /* [n_tokens][n_heads][head_dim]; may not be q; both aligned to 16 bytes */
     uint32_t q_stride; /* floats, a multiple of 4 */
     uint32_t n_heads;
     uint32_t window; /* 0: none */
