@@ -11,10 +11,10 @@
         name##_row_values(elems, n, values);                                                                                                         \
     }                                                                                                                                                \
                                                                                                                                                      \
-    static void name##_all_weights(const void *elems, size_t n, float *w, float *m)                                                                  \
+    static void name##_all_weights(const void *elems, size_t n, float *q, float *d, float *m)                                                        \
     {                                                                                                                                                \
-        (void)m;                                                                                                                                     \
-        name##_row_values(elems, n, w);                                                                                                              \
+        (void)d, (void)m;                                                                                                                            \
+        name##_row_values(elems, n, q);                                                                                                              \
     }                                                                                                                                                \
                                                                                                                                                      \
     static void name##_pack(const void *elems, size_t n, uint8_t *tile, unsigned lane)                                                               \
@@ -22,7 +22,6 @@
         name##_row_pack(elems, n, tile, lane);                                                                                                       \
     }
 
-/* m stays where it is for a format without offsets: it may be NULL. */
 #define DEFINE_BLOCK_ROWS(suffix, name)                                                                                                              \
     static void name##_dequant(const void *blocks, size_t n_blocks, float *values)                                                                   \
     {                                                                                                                                                \
@@ -32,15 +31,13 @@
             name##_block_values(&block[i], values + i * name##_BLOCK);                                                                               \
     }                                                                                                                                                \
                                                                                                                                                      \
-    static void name##_all_weights(const void *blocks, size_t n_blocks, float *w, float *m)                                                          \
+    static void name##_all_weights(const void *blocks, size_t n_blocks, float *q, float *d, float *m)                                                \
     {                                                                                                                                                \
         const struct name##_block *block = blocks;                                                                                                   \
+        const size_t n_subs = name##_BLOCK / name##_SUB;                                                                                             \
                                                                                                                                                      \
-        for (size_t i = 0; i < n_blocks; i++) {                                                                                                      \
-            name##_block_weights(&block[i], w + i * name##_BLOCK, m);                                                                                \
-            if (name##_SUB != 0)                                                                                                                     \
-                m += name##_BLOCK / (name##_SUB + (name##_SUB == 0));                                                                                \
-        }                                                                                                                                            \
+        for (size_t i = 0; i < n_blocks; i++)                                                                                                        \
+            name##_block_weights(&block[i], q + i * name##_BLOCK, d + i * n_subs, name##_HAS_OFFSETS ? m + i * n_subs : m);                          \
     }                                                                                                                                                \
                                                                                                                                                      \
     static void name##_pack(const void *blocks, size_t n_blocks, uint8_t *tile, unsigned lane)                                                       \
@@ -58,6 +55,8 @@ M40_BLOCK_FORMAT_MAP(DEFINE_BLOCK_ROWS)
     [M40_DTYPE_##suffix_] = {                                                                                                                        \
         .type = &m40_dtypes[M40_DTYPE_##suffix_],                                                                                                    \
         .sub = name_##_SUB,                                                                                                                          \
+        .bias = name_##_BIAS,                                                                                                                        \
+        .has_offsets = name_##_HAS_OFFSETS,                                                                                                          \
         .tile_bytes = name_##_TILE_BYTES,                                                                                                            \
         .dequant = name_##_dequant,                                                                                                                  \
         .weights = name_##_all_weights,                                                                                                              \

@@ -18,31 +18,34 @@ void ref64_matmul(const struct m40_format *format, const void *rows, uint32_t n_
                   const float *residual, uint32_t n_tokens, double *y, double *bound)
 {
     const size_t n_blocks = n_cols / format->type->block_elems, row_bytes = n_blocks * format->type->block_bytes;
-    float *values = allocate(n_cols, sizeof *values), *w = allocate(n_cols, sizeof *w), *m = allocate(n_cols, sizeof *m);
+    float *values = allocate(n_cols, sizeof *values), *q = allocate(n_cols, sizeof *q), *d = allocate(n_cols, sizeof *d), *m = allocate(n_cols, sizeof *m);
 
     for (uint32_t r = 0; r < n_rows; r++) {
         const uint8_t *row = (const uint8_t *)rows + r * row_bytes;
 
-        format->dequant(row, n_blocks, values); /* what the weights are */
-        format->weights(row, n_blocks, w, m);   /* how large the parts are that they are made of */
+        format->dequant(row, n_blocks, values);  /* what the weights are */
+        format->weights(row, n_blocks, q, d, m); /* how large the parts are that they are made of */
         for (uint32_t t = 0; t < n_tokens; t++) {
-            double sum = 0, magnitude = 0, added = 0;
+            double sum = 0, magnitude = 0, added = 0, flushed = 0; /* flushed: what x below 2^-57 may add up to, where the contract takes it for 0 */
 
             for (uint32_t c = 0; c < n_cols; c++) {
-                double offset = format->sub ? m[c / format->sub] : 0;
+                const uint32_t sub = format->sub ? c / format->sub : 0;
+                double scale = format->sub ? fabs((double)d[sub]) : 1, offset = format->has_offsets ? fabs((double)m[sub]) : scale * format->bias;
 
                 sum += (double)values[c] * x[(size_t)t * n_cols + c];
-                magnitude += (fabs((double)w[c]) + fabs(offset)) * fabs((double)x[(size_t)t * n_cols + c]);
+                magnitude += (fabs((double)q[c]) * scale + offset) * fabs((double)x[(size_t)t * n_cols + c]);
+                flushed += format->sub ? 0x1p-57 * (fabs((double)q[c]) * scale + offset) : 0;
             }
             added += bias ? (double)bias[r] : 0;
             added += residual ? (double)residual[(size_t)t * n_rows + r] : 0;
             magnitude += (bias ? fabs((double)bias[r]) : 0) + (residual ? fabs((double)residual[(size_t)t * n_rows + r]) : 0);
             y[(size_t)t * n_rows + r] = sum + added;
-            bound[(size_t)t * n_rows + r] = TOLERANCE_MATMUL * magnitude + 2.0 * n_cols * TINY;
+            bound[(size_t)t * n_rows + r] = TOLERANCE_MATMUL * magnitude + flushed + 2.0 * n_cols * TINY;
         }
     }
     free(values);
-    free(w);
+    free(q);
+    free(d);
     free(m);
 }
 

@@ -252,8 +252,8 @@ static void test_scratch_is_what_was_announced(void **state)
     (void)state;
     for (int round = 0; round < 2; round++) {
         assert_int_equal(be->ops.reserve(be, &workload, &err), M40LLM_OK);
-        assert_int_equal(scratch->block_sums.n_bytes + scratch->partials.n_bytes + scratch->counters.n_bytes, m40_scratch_device_bytes(&workload));
-        assert_true(scratch->block_sums.n_bytes >= 48 * 256 * 4);
+        assert_int_equal(scratch->prepared_x.n_bytes + scratch->x_sums.n_bytes + scratch->partials.n_bytes + scratch->counters.n_bytes, m40_scratch_device_bytes(&workload));
+        assert_true(scratch->prepared_x.n_bytes >= 48 * 256 * 16 * 4 && scratch->x_sums.n_bytes >= 48 * 256 * 4);
         assert_true(scratch->partials.n_bytes >= (uint64_t)2 * 16 * 5000 * 4);
         assert_int_equal(be->ops.read(be, counters, scratch->counters.addr, sizeof counters, &err), M40LLM_OK);
         for (size_t i = 0; i < M40_CUDA_N_COUNTERS; i++)

@@ -13,18 +13,20 @@ enum { MAX_COLS = 512, MAX_ROWS = 64, MAX_ROW_BYTES = MAX_COLS * 4 };
 /* One format as a kernel sees it. */
 struct tile_reader {
     uint32_t dtype;
-    void (*read)(const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m, float *values);
+    void (*read)(const uint8_t *tile, unsigned lane, unsigned b, float *q, float *d, float *m, float *values);
 };
 
 #define DEFINE_READER(suffix, name)                                                                                                                  \
-    static void name##_read(const uint8_t *tile, unsigned lane, unsigned b, float *w, float *m, float *values)                                       \
+    static void name##_read(const uint8_t *tile, unsigned lane, unsigned b, float *q, float *d, float *m, float *values)                             \
     {                                                                                                                                                \
         struct name##_lane lane_state;                                                                                                               \
         struct name##_quants quants;                                                                                                                 \
                                                                                                                                                      \
         name##_open(&lane_state, tile, lane);                                                                                                        \
         name##_load(&quants, tile, lane, b);                                                                                                         \
-        name##_weights(&lane_state, &quants, b, w, m);                                                                                               \
+        name##_weights(&lane_state, &quants, b, q, d, m);                                                                                            \
+        for (unsigned c = 0; c < 32; c++)                                                                                                            \
+            q[c] *= m40_field_unit(name##_bit(c));                                                                                                   \
         name##_values(&lane_state, &quants, b, values);                                                                                              \
     }
 M40_FORMAT_MAP(DEFINE_READER)
@@ -136,16 +138,20 @@ static void test_sizes(void **state)
     }
 }
 
-/* The value is w - m exactly: both are exact products of an FP16 and small integers, and so is, or is rounded as, their difference. */
+/* The value is d * (q - bias), or d * q - m. */
 static void check_weights_give_values(const struct m40_format *format, const void *blocks, size_t n_elems, const float *values)
 {
-    float *w = malloc(n_elems * sizeof *w), *m = malloc(n_elems * sizeof *m);
+    float *q = malloc(n_elems * sizeof *q), *d = malloc(n_elems * sizeof *d), *m = malloc(n_elems * sizeof *m);
 
-    assert_true(w && m);
-    format->weights(blocks, n_elems / format->type->block_elems, w, format->sub ? m : NULL);
-    for (size_t i = 0; i < n_elems; i++)
-        assert_true((format->sub ? w[i] - m[i / format->sub] : w[i]) == values[i]);
-    free(w);
+    assert_true(q && d && m);
+    format->weights(blocks, n_elems / format->type->block_elems, q, format->sub ? d : NULL, format->has_offsets ? m : NULL);
+    for (size_t i = 0; i < n_elems; i++) {
+        float value = format->sub ? d[i / format->sub] * (q[i] - (float)format->bias) : q[i];
+
+        assert_true((format->has_offsets ? value - m[i / format->sub] : value) == values[i]);
+    }
+    free(q);
+    free(d);
     free(m);
 }
 
@@ -154,22 +160,24 @@ static void check_tiles(const struct tile_reader *reader, const uint8_t *tiles, 
 {
     const struct m40_format *format = m40_format(reader->dtype);
     const size_t n_blocks = n_cols / format->type->block_elems, row_bytes = n_blocks * format->type->block_bytes;
-    const unsigned n_chunks = (n_cols + M40_TILE_COLS - 1) / M40_TILE_COLS, n_offsets = format->sub ? 32 / format->sub : 0;
+    const unsigned n_chunks = (n_cols + M40_TILE_COLS - 1) / M40_TILE_COLS, n_subs = format->sub ? 32 / format->sub : 0;
 
     for (unsigned r = 0; r < n_rows; r++) {
-        float w[MAX_COLS] = {0}, m[MAX_COLS] = {0}, values[MAX_COLS] = {0}; /* beyond n_cols: 0 */
+        float q[MAX_COLS] = {0}, d[MAX_COLS] = {0}, m[MAX_COLS] = {0}, values[MAX_COLS] = {0}; /* beyond n_cols: 0 */
 
-        format->weights(rows + r * row_bytes, n_blocks, w, format->sub ? m : NULL);
+        format->weights(rows + r * row_bytes, n_blocks, q, d, m);
         format->dequant(rows + r * row_bytes, n_blocks, values);
         for (unsigned k = 0; k < n_cols; k += 32) {
             const uint8_t *tile = tiles + (size_t)(r / 32 * n_chunks + k / M40_TILE_COLS) * format->tile_bytes;
-            float tile_w[32], tile_m[2], tile_values[32];
+            float tile_q[32], tile_d[2], tile_m[2], tile_values[32];
 
-            reader->read(tile, r % 32, k % M40_TILE_COLS / 32, tile_w, tile_m, tile_values);
-            assert_memory_equal(tile_w, w + k, sizeof tile_w);
+            reader->read(tile, r % 32, k % M40_TILE_COLS / 32, tile_q, tile_d, tile_m, tile_values);
+            assert_memory_equal(tile_q, q + k, sizeof tile_q);
             assert_memory_equal(tile_values, values + k, sizeof tile_values);
-            if (n_offsets)
-                assert_memory_equal(tile_m, m + k / 32 * n_offsets, n_offsets * sizeof *m);
+            if (n_subs)
+                assert_memory_equal(tile_d, d + k / 32 * n_subs, n_subs * sizeof *d);
+            if (format->has_offsets)
+                assert_memory_equal(tile_m, m + k / 32 * n_subs, n_subs * sizeof *m);
         }
     }
 }

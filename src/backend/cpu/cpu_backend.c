@@ -170,8 +170,10 @@ static m40llm_status cpu_sync(struct m40_backend *be, m40llm_error *err)
 
 static void free_scratch(struct m40_cpu_backend *cpu)
 {
+    m40_free(cpu->prepared_x);
     m40_free(cpu->sub_sums);
     m40_free(cpu->thread_scratch);
+    cpu->prepared_x = NULL;
     cpu->sub_sums = NULL;
     cpu->thread_scratch = NULL;
     memset(&cpu->workload, 0, sizeof cpu->workload);
@@ -198,19 +200,20 @@ static size_t matmul_floats(m40llm_cpu_level level, const struct m40_workload *w
 static m40llm_status cpu_reserve(struct m40_backend *be, const struct m40_workload *workload, m40llm_error *err)
 {
     struct m40_cpu_backend *cpu = m40_cpu(be);
-    size_t n_sums = (size_t)workload->n_tokens * (workload->n_cols / CPU_MIN_SUB + 1);
+    size_t n_x = (size_t)workload->n_tokens * workload->n_cols, n_sums = (size_t)workload->n_tokens * (workload->n_cols / CPU_MIN_SUB + 1);
     size_t n_floats = matmul_floats(cpu->level, workload);
 
     free_scratch(cpu);
     if (n_floats < attention_floats(workload))
         n_floats = attention_floats(workload);
     cpu->thread_floats = m40_round_up(n_floats, 64); /* whole cache lines, so that threads do not share one */
+    cpu->prepared_x = m40_calloc_aligned(n_x, sizeof *cpu->prepared_x);
     cpu->sub_sums = m40_calloc_aligned(n_sums, sizeof *cpu->sub_sums);
     cpu->thread_scratch = m40_calloc_aligned((size_t)cpu->n_threads * cpu->thread_floats, sizeof *cpu->thread_scratch);
-    if (!cpu->sub_sums || !cpu->thread_scratch) {
+    if (!cpu->prepared_x || !cpu->sub_sums || !cpu->thread_scratch) {
         free_scratch(cpu);
         return m40_fail(err, M40LLM_NO_MEMORY, "%.1f MiB of scratch memory for the CPU",
-                        (double)(n_sums + (size_t)cpu->n_threads * cpu->thread_floats) * sizeof(float) / 0x1p20);
+                        (double)(n_x + n_sums + (size_t)cpu->n_threads * cpu->thread_floats) * sizeof(float) / 0x1p20);
     }
     cpu->workload = *workload;
     return M40LLM_OK;

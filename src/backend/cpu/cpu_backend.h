@@ -18,7 +18,8 @@ struct m40_cpu_backend {
     int n_threads;
     m40llm_cpu_level level;       /* of the variants in the table; never AUTO */
     struct m40_workload workload; /* what reserve() was asked for; zeros before */
-    float *sub_sums;              /* [n_tokens][sub-blocks of a row of x]: matmul's sx, for formats with offsets */
+    float *prepared_x;            /* [n_tokens][n_cols]: matmul's x, for formats with scales */
+    float *sub_sums;              /* [n_tokens][sub-blocks of a row of x]: its sx */
     float *thread_scratch;        /* [n_threads][thread_floats] */
     size_t thread_floats;
 };
@@ -55,8 +56,11 @@ static inline int m40_cpu_threads(const struct m40_cpu_backend *cpu, uint64_t n_
 /* Bytes of one row of the matrix; matrix_create has checked that they do not overflow. */
 size_t m40_cpu_row_bytes(const struct m40_matrix *matrix);
 
-/* Checks a matmul's arguments against the reserved workload, and writes the sums of x over the format's sub-blocks, where it has any, to cpu->sub_sums. */
+/* Checks a matmul's arguments against the reserved workload; where the format has scales, fills in cpu->prepared_x and, over its sub-blocks, cpu->sub_sums. */
 m40llm_status m40_cpu_matmul_begin(struct m40_cpu_backend *cpu, const struct m40_matmul_args *args, m40llm_error *err);
+
+/* After it: the x to multiply with. */
+const float *m40_cpu_matmul_x(const struct m40_cpu_backend *cpu, const struct m40_matmul_args *args);
 
 /* Floats of scratch memory that one thread needs, for each matmul. */
 size_t m40_cpu_matmul_floats_scalar(const struct m40_workload *workload);
@@ -68,7 +72,7 @@ m40llm_status m40_cpu_matmul_avx2(struct m40_backend *be, const struct m40_matmu
 m40llm_status m40_cpu_matmul_avx512(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
 
 /* What format->weights is, for processors with AVX2. */
-typedef void (*m40_cpu_weights_fn)(const void *blocks, size_t n_blocks, float *w, float *m);
+typedef void (*m40_cpu_weights_fn)(const void *blocks, size_t n_blocks, float *q, float *d, float *m);
 m40_cpu_weights_fn m40_cpu_weights_avx2(const struct m40_format *format);
 
 /* Fill in every operation. */

@@ -3,19 +3,23 @@
 
 #include "base/fmath.h"
 #include "base/mem.h"
+#include "tensor/formats/unpack.h"
 
 size_t m40_cpu_row_bytes(const struct m40_matrix *matrix)
 {
     return matrix->n_cols / matrix->format->type->block_elems * matrix->format->type->block_bytes;
 }
 
-static void sum_sub_blocks(const float *x, uint64_t n_cols, uint32_t sub, float *sums)
+/* x as the contract has it for formats with scales, and its sums over sub-blocks. */
+static void prepare_row(const float *x, uint64_t n_cols, uint32_t sub, float *prepared, float *sums)
 {
+    for (uint64_t c = 0; c < n_cols; c++)
+        prepared[c] = m40_prepare_x(x[c], 0);
     for (uint64_t first = 0; first < n_cols; first += sub) {
         float sx = 0;
 
         for (uint32_t c = 0; c < sub; c++)
-            sx = sx + x[first + c];
+            sx = sx + prepared[first + c];
         *sums++ = sx;
     }
 }
@@ -34,31 +38,58 @@ m40llm_status m40_cpu_matmul_begin(struct m40_cpu_backend *cpu, const struct m40
         return M40LLM_OK;
 #pragma omp parallel for num_threads(m40_cpu_threads(cpu, args->n_tokens *n_cols))
     for (uint32_t t = 0; t < args->n_tokens; t++)
-        sum_sub_blocks(x + t * n_cols, n_cols, sub, cpu->sub_sums + t * (n_cols / sub));
+        prepare_row(x + t * n_cols, n_cols, sub, cpu->prepared_x + t * n_cols, cpu->sub_sums + t * (n_cols / sub));
     return M40LLM_OK;
+}
+
+const float *m40_cpu_matmul_x(const struct m40_cpu_backend *cpu, const struct m40_matmul_args *args)
+{
+    return args->w->format->sub ? cpu->prepared_x : m40_cpu_ptr(args->x);
 }
 
 size_t m40_cpu_matmul_floats_scalar(const struct m40_workload *workload)
 {
-    return (size_t)workload->n_cols + workload->n_cols / CPU_MIN_SUB; /* one row's w and m */
+    return (size_t)workload->n_cols + 2 * (workload->n_cols / CPU_MIN_SUB); /* one row's q, d and m */
 }
 
-/* Sum of one chunk of n columns. sub: columns that share an offset m, whose sum of x is sx; 0: no offsets. */
-static float chunk_sum(const float *w, const float *m, uint32_t sub, const float *x, const float *sx, uint32_t n)
+/* A row's weights, at some column. */
+struct row {
+    const struct m40_format *format;
+    const float *q, *d, *m; /* d, m: of the sub-block there */
+};
+
+/* Sum of one sub-block; sx: its sum of x. */
+static float add_sub_block(const struct row *row, const float *x, float sx, float acc)
 {
-    uint32_t step = sub ? sub : n;
+    float s = row->format->bias ? -((float)row->format->bias * sx) : 0;
+
+    for (uint32_t c = 0; c < row->format->sub; c++)
+        s = m40_fmaf(row->q[c], x[c], s);
+    acc = m40_fmaf(*row->d, s, acc);
+    return row->format->has_offsets ? m40_fmaf(-*row->m, sx, acc) : acc;
+}
+
+/* Sum of one chunk of n columns. */
+static float chunk_sum(struct row row, const float *x, const float *sx, uint32_t n)
+{
+    const uint32_t sub = row.format->sub;
     float acc = 0;
 
-    for (uint32_t first = 0; first < n; first += step) {
-        for (uint32_t c = first; c < first + step; c++)
-            acc = m40_fmaf(w[c], x[c], acc);
-        if (sub)
-            acc = m40_fmaf(-m[first / sub], sx[first / sub], acc);
+    if (!sub) {
+        for (uint32_t c = 0; c < n; c++)
+            acc = m40_fmaf(row.q[c], x[c], acc);
+        return acc;
+    }
+    for (uint32_t first = 0; first < n; first += sub) {
+        acc = add_sub_block(&row, x + first, *sx++, acc);
+        row.q += sub;
+        row.d++;
+        row.m++;
     }
     return acc;
 }
 
-static float row_sum(const float *w, const float *m, uint32_t sub, const float *x, const float *sx, uint64_t n_cols)
+static float row_sum(const struct row *row, const float *x, const float *sx, uint64_t n_cols)
 {
     uint64_t n_chunks = (n_cols + M40_MATMUL_CHUNK - 1) / M40_MATMUL_CHUNK;
     float group = 0, total = 0;
@@ -66,8 +97,9 @@ static float row_sum(const float *w, const float *m, uint32_t sub, const float *
     for (uint64_t chunk = 0; chunk < n_chunks; chunk++) {
         uint64_t first = chunk * M40_MATMUL_CHUNK, left = n_cols - first;
         uint32_t n = left < M40_MATMUL_CHUNK ? (uint32_t)left : M40_MATMUL_CHUNK;
-        uint64_t first_sub = sub ? first / sub : 0;
-        float sum = chunk_sum(w + first, m + first_sub, sub, x + first, sx + first_sub, n);
+        uint64_t first_sub = row->format->sub ? first / row->format->sub : 0;
+        struct row at = {.format = row->format, .q = row->q + first, .d = row->d + first_sub, .m = row->m + first_sub};
+        float sum = chunk_sum(at, x + first, sx + first_sub, n);
 
         group = chunk % M40_MATMUL_GROUP == 0 ? sum : group + sum;
         if (chunk % M40_MATMUL_GROUP == M40_MATMUL_GROUP - 1 || chunk == n_chunks - 1)
@@ -80,14 +112,14 @@ static void matmul_row(const struct m40_cpu_backend *cpu, const struct m40_matmu
 {
     const struct m40_matrix *matrix = args->w;
     const struct m40_format *format = matrix->format;
-    const float *x = m40_cpu_ptr(args->x), *bias = m40_cpu_ptr(args->bias), *residual = m40_cpu_ptr(args->residual);
+    const float *x = m40_cpu_matmul_x(cpu, args), *bias = m40_cpu_ptr(args->bias), *residual = m40_cpu_ptr(args->residual);
     uint64_t n_cols = matrix->n_cols, n_subs = format->sub ? n_cols / format->sub : 0;
-    float *w = m40_cpu_scratch(cpu), *m = w + n_cols, *y = m40_cpu_ptr(args->y);
-    const uint8_t *row = (const uint8_t *)m40_cpu_ptr(matrix->data) + r * m40_cpu_row_bytes(matrix);
+    float *q = m40_cpu_scratch(cpu), *d = q + n_cols, *m = d + n_subs, *y = m40_cpu_ptr(args->y);
+    const struct row row = {.format = format, .q = q, .d = d, .m = m};
 
-    format->weights(row, n_cols / format->type->block_elems, w, m);
+    format->weights((const uint8_t *)m40_cpu_ptr(matrix->data) + r * m40_cpu_row_bytes(matrix), n_cols / format->type->block_elems, q, d, m);
     for (uint32_t t = 0; t < args->n_tokens; t++) {
-        float value = row_sum(w, m, format->sub, x + t * n_cols, cpu->sub_sums + t * n_subs, n_cols);
+        float value = row_sum(&row, x + t * n_cols, cpu->sub_sums + t * n_subs, n_cols);
 
         if (bias)
             value = value + bias[r];

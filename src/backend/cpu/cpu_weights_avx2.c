@@ -67,16 +67,11 @@ static inline void look_up(const uint32_t *table, uint8_t *q, unsigned n)
         _mm_storeu_si128((void *)(q + i), _mm_shuffle_epi8(load_16(table), load_16(q + i)));
 }
 
-/* n: a multiple of 8 */
-static inline void scale_quants(const uint8_t *q, unsigned n, int bias, float scale, enum m40_view view, float *w)
+/* n: a multiple of 16 */
+static inline void bytes_to_floats(const uint8_t *q, unsigned n, float *out)
 {
-    const __m256 zero = _mm256_set1_ps(view == M40_WEIGHT ? scale - scale : -0.0f);
-
-    for (unsigned i = 0; i < n; i += 8) {
-        __m256i quants = _mm256_sub_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(q + i))), _mm256_set1_epi32(bias));
-
-        _mm256_storeu_ps(w + i, _mm256_add_ps(_mm256_mul_ps(_mm256_set1_ps(scale), _mm256_cvtepi32_ps(quants)), zero));
-    }
+    for (unsigned i = 0; i < n; i += 8)
+        _mm256_storeu_ps(out + i, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(q + i)))));
 }
 
 #define m40_split_nibbles   split_nibbles
@@ -84,24 +79,24 @@ static inline void scale_quants(const uint8_t *q, unsigned n, int bias, float sc
 #define m40_add_high_bits   add_high_bits
 #define m40_add_high_planes add_high_planes
 #define m40_look_up         look_up
-#define m40_scale_quants    scale_quants
+#define m40_bytes_to_floats bytes_to_floats
 #include "tensor/formats/all.h"
 
 #define DEFINE_PLAIN(suffix, name)                                                                                                                   \
-    static void name##_rows(const void *elems, size_t n, float *w, float *m)                                                                         \
+    static void name##_rows(const void *elems, size_t n, float *q, float *d, float *m)                                                               \
     {                                                                                                                                                \
-        (void)m;                                                                                                                                     \
-        name##_row_values(elems, n, w);                                                                                                              \
+        (void)d, (void)m;                                                                                                                            \
+        name##_row_values(elems, n, q);                                                                                                              \
     }
 
 #define DEFINE_BLOCKS(suffix, name)                                                                                                                  \
-    static void name##_rows(const void *blocks, size_t n_blocks, float *w, float *m)                                                                 \
+    static void name##_rows(const void *blocks, size_t n_blocks, float *q, float *d, float *m)                                                       \
     {                                                                                                                                                \
         const struct name##_block *block = blocks;                                                                                                   \
-        const size_t n_offsets = name##_SUB ? (size_t)name##_BLOCK / (name##_SUB + !name##_SUB) : 0;                                                 \
+        const size_t n_subs = name##_BLOCK / name##_SUB;                                                                                             \
                                                                                                                                                      \
         for (size_t i = 0; i < n_blocks; i++)                                                                                                        \
-            name##_block_weights(block + i, w + i * name##_BLOCK, m + i * n_offsets);                                                                \
+            name##_block_weights(block + i, q + i * name##_BLOCK, d + i * n_subs, m + i * n_subs);                                                   \
     }
 
 M40_PLAIN_FORMAT_MAP(DEFINE_PLAIN)

@@ -27,7 +27,8 @@ struct m40_cuda_area {
 
 /* Scratch memory, sized by reserve(). An operation may use all of it; nothing in it lives on to the next operation, but counters are zero between operations. */
 struct m40_cuda_scratch {
-    struct m40_cuda_area block_sums; /* float [n_tokens][ceil(n_cols / 16)]: sums of x */
+    struct m40_cuda_area prepared_x; /* float [n_tokens][n_cols]: what gemm<T>_<format> takes of x */
+    struct m40_cuda_area x_sums;     /* float [n_tokens][ceil(n_cols / 16)] */
     struct m40_cuda_area
         partials; /* float: group sums of a matmul, at least [ceil(n_cols / 2048)][min(n_tokens, 16)][n_rows], or pieces of attention, or what sampling knows of its rows */
     struct m40_cuda_area counters; /* uint32 [M40_CUDA_N_COUNTERS]: zero; a kernel that counts leaves zero behind */
@@ -49,7 +50,7 @@ struct m40_cuda_function {
 
 /* Kernels of the operations that every model needs; loaded at open. */
 struct m40_cuda_op_kernels {
-    CUfunction rms_norm, rms_norm_short, rope_append, silu_mul, gather_rows, argmax, block_sums;
+    CUfunction rms_norm, rms_norm_short, rope_append, silu_mul, gather_rows, argmax;
     CUfunction sample_measure, sample_bin, sample_choose;
     CUfunction attention_split[4]; /* by log2 of the query heads a warp takes */
     CUfunction attention_split_f32, attention_near, attention_merge;
@@ -184,7 +185,7 @@ void m40_cuda_forget_steps(struct m40_cuda *c);
 /* ---- cuda_scratch.c ---- */
 
 struct m40_cuda_scratch_sizes {
-    uint64_t block_sums_bytes, partials_bytes, counters_bytes; /* multiples of 256 */
+    uint64_t prepared_x_bytes, x_sums_bytes, partials_bytes, counters_bytes; /* multiples of 256 */
 };
 
 /* Of the areas of scratch memory for a workload. */
@@ -205,9 +206,6 @@ m40llm_status m40_cuda_rope_append(struct m40_backend *be, const struct m40_rope
 m40llm_status m40_cuda_silu_mul(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
 m40llm_status m40_cuda_gather_rows(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);
 m40llm_status m40_cuda_argmax(struct m40_backend *be, const struct m40_argmax_args *args, m40llm_error *err);
-
-/* Sums of x [n_tokens][n_cols] over every `sub` (16 or 32) columns, ascending, into scratch.block_sums: float [n_tokens][ceil(n_cols / sub)]. INVALID_ARGUMENT beyond the workload. */
-m40llm_status m40_cuda_block_sums(struct m40_cuda *c, m40_addr x, uint32_t n_tokens, uint32_t n_cols, uint32_t sub, m40llm_error *err);
 
 /* ---- cuda_launch_sample.c ---- */
 

@@ -17,6 +17,7 @@ static const uint32_t gemm_tiles[N_GEMMS] = {32, 64, 128}; /* tokens of a block 
 struct format_kernels {
     CUfunction matvec[N_MATVECS]; /* for at most 1 << i tokens */
     CUfunction gemm[N_GEMMS], embed;
+    CUfunction prepare; /* of formats with scales */
     CUfunction dequant; /* with cuBLAS only */
     bool is_loaded;
 };
@@ -59,6 +60,8 @@ m40llm_status m40_cuda_load_format(struct m40_cuda *c, const struct m40_format *
         M40_TRY(find_kernel(c, format, name, &kernels->gemm[i], err));
     }
     M40_TRY(find_kernel(c, format, "embed", &kernels->embed, err));
+    if (format->sub)
+        M40_TRY(find_kernel(c, format, "prepare", &kernels->prepare, err));
     if (c->cublas)
         M40_TRY(find_kernel(c, format, "dequant", &kernels->dequant, err));
     kernels->is_loaded = true;
@@ -94,7 +97,6 @@ static struct matmul_kernel_args kernel_args(const struct m40_cuda *c, const str
     k.bias = (const float *)(uintptr_t)args->bias;
     k.residual = (const float *)(uintptr_t)advance(args->residual, first * w->n_rows);
     k.y = (float *)(uintptr_t)advance(args->y, first * w->n_rows);
-    k.block_sums = (const float *)(uintptr_t)c->scratch.block_sums.addr;
     k.partials = (float *)(uintptr_t)c->scratch.partials.addr;
     k.counters = (uint32_t *)(uintptr_t)c->scratch.counters.addr;
     return k;
@@ -140,11 +142,27 @@ static uint32_t gemm_threads(uint32_t tile)
 static uint32_t gemm_sharing(const struct m40_cuda *c, const struct m40_matrix *w, uint32_t n_tokens, uint32_t tile)
 {
     uint64_t n_blocks = (uint64_t)m40_cuda_div_up(w->n_rows, GEMM_ROWS_OF(tile)) * m40_cuda_div_up(n_tokens, tile);
-    uint64_t n_groups = n_groups_of(w), n_resident = (uint64_t)c->n_sms * (GEMM_RESIDENT_THREADS / gemm_threads(tile));
+    uint64_t n_groups = n_groups_of(w), n_resident = (uint64_t)c->n_sms * (GEMM_RESIDENT_THREADS(tile) / gemm_threads(tile));
 
     if (n_blocks >= ENOUGH_WAVES * n_resident || n_blocks > M40_CUDA_N_COUNTERS)
         return 1;
     return n_groups * n_blocks * GEMM_ROWS_OF(tile) * tile * sizeof(float) <= c->scratch.partials.n_bytes ? (uint32_t)n_groups : 1;
+}
+
+/* Makes k->x and k->x_sums what a format with scales takes. */
+static m40llm_status launch_prepare(struct m40_cuda *c, const struct m40_matrix *w, struct matmul_kernel_args *k, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const uint32_t n_subs = k->n_cols / w->format->sub;
+    const struct m40_cuda_area *prepared = &c->scratch.prepared_x, *sums = &c->scratch.x_sums;
+    struct prepare_kernel_args a = {.x = k->x, .prepared = m40_cuda_ptr(prepared->addr), .sums = m40_cuda_ptr(sums->addr), .n_cols = k->n_cols};
+
+    assert((uint64_t)k->n_tokens * k->n_cols * sizeof(float) <= prepared->n_bytes && (uint64_t)k->n_tokens * n_subs * sizeof(float) <= sums->n_bytes);
+    M40_TRY(m40_cuda_launch(c, kernels_of(c, w)->prepare, k->n_tokens, m40_cuda_div_up(n_subs, PREPARE_SUBS), 1, PREPARE_THREADS, &a, err));
+    k->x = a.prepared;
+    k->x_sums = a.sums;
+fail:
+    return status;
 }
 
 static m40llm_status launch_gemm(struct m40_cuda *c, const struct m40_matmul_args *args, uint32_t first, uint32_t n_tokens, unsigned kernel,
@@ -156,7 +174,7 @@ static m40llm_status launch_gemm(struct m40_cuda *c, const struct m40_matmul_arg
     struct matmul_kernel_args k = kernel_args(c, args, first, n_tokens);
 
     if (w->format->sub)
-        M40_TRY(m40_cuda_block_sums(c, advance(args->x, first * w->n_cols), n_tokens, (uint32_t)w->n_cols, w->format->sub, err));
+        M40_TRY(launch_prepare(c, w, &k, err));
     M40_TRY(m40_cuda_launch(c, kernels_of(c, w)->gemm[kernel], m40_cuda_div_up(w->n_rows, GEMM_ROWS_OF(tile)), m40_cuda_div_up(n_tokens, tile),
                             gemm_sharing(c, w, n_tokens, tile), gemm_threads(tile), &k, err));
 fail:

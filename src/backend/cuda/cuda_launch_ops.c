@@ -1,7 +1,7 @@
 /* Argument checks and launch shapes of the operations, but for matmul, embed and attention. */
 #include "backend/cuda/cuda_internal.h"
 
-enum { ELEMENTS_A_WORD = 4, HEADS_A_BLOCK = 8, ARGMAX_MAX_PARTS = 64, ARGMAX_PART = 1024, SUMS_A_BLOCK = 32, SUMS_THREADS = 128, SHORT_ROWS = 8 };
+enum { ELEMENTS_A_WORD = 4, HEADS_A_BLOCK = 8, ARGMAX_MAX_PARTS = 64, ARGMAX_PART = 1024, SHORT_ROWS = 8 };
 
 static uint32_t min_u32(uint64_t a, uint32_t b)
 {
@@ -24,7 +24,6 @@ m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err)
     M40_TRY(m40_cuda_kernel(c, "act", "silu_mul", &k->silu_mul, err));
     M40_TRY(m40_cuda_kernel(c, "rows", "gather_rows", &k->gather_rows, err));
     M40_TRY(m40_cuda_kernel(c, "rows", "argmax", &k->argmax, err));
-    M40_TRY(m40_cuda_kernel(c, "rows", "block_sums", &k->block_sums, err));
     M40_TRY(m40_cuda_kernel(c, "sample", "sample_measure", &k->sample_measure, err));
     M40_TRY(m40_cuda_kernel(c, "sample", "sample_bin", &k->sample_bin, err));
     M40_TRY(m40_cuda_kernel(c, "sample", "sample_choose", &k->sample_choose, err));
@@ -157,25 +156,6 @@ m40llm_status m40_cuda_argmax(struct m40_backend *be, const struct m40_argmax_ar
         a.ids = m40_cuda_ptr(args->ids + (uint64_t)first * sizeof(int32_t));
         M40_TRY(m40_cuda_launch(c, c->kernels.argmax, n_parts, min_u32(n_slice, args->n_rows - first), 1, M40_CUDA_MAX_THREADS, &a, err));
     }
-fail:
-    return status;
-}
-
-m40llm_status m40_cuda_block_sums(struct m40_cuda *c, m40_addr x, uint32_t n_tokens, uint32_t n_cols, uint32_t sub, m40llm_error *err)
-{
-    m40llm_status status = M40LLM_OK;
-    const uint32_t n_sums = m40_cuda_div_up(n_cols, sub);
-    struct block_sums_args a = {
-        .x = m40_cuda_ptr(x),
-        .sums = m40_cuda_ptr(c->scratch.block_sums.addr),
-        .n_cols = n_cols,
-        .n_sums = n_sums,
-        .sub = sub,
-    };
-
-    M40_FAIL_IF((uint64_t)n_tokens * n_sums * sizeof(float) > c->scratch.block_sums.n_bytes, M40LLM_INVALID_ARGUMENT,
-                "%u tokens of %u columns are beyond the reserved %u of %u", n_tokens, n_cols, c->workload.n_tokens, c->workload.n_cols);
-    M40_TRY(m40_cuda_launch(c, c->kernels.block_sums, n_tokens, m40_cuda_div_up(n_sums, SUMS_A_BLOCK), 1, SUMS_THREADS, &a, err));
 fail:
     return status;
 }

@@ -57,7 +57,8 @@ fail:
 
 static void free_scratch(struct m40_cuda *c)
 {
-    m40_cuda_free(&c->base, c->scratch.block_sums.addr);
+    m40_cuda_free(&c->base, c->scratch.prepared_x.addr);
+    m40_cuda_free(&c->base, c->scratch.x_sums.addr);
     m40_cuda_free(&c->base, c->scratch.partials.addr);
     m40_cuda_free(&c->base, c->scratch.counters.addr);
     memset(&c->scratch, 0, sizeof c->scratch);
@@ -255,7 +256,8 @@ m40llm_status m40_cuda_reserve(struct m40_backend *be, const struct m40_workload
     M40_TRY(m40_cuda_sync(be, err));
     m40_cuda_forget_steps(c);
     free_scratch(c);
-    M40_TRY(alloc_area(c, sizes.block_sums_bytes, &c->scratch.block_sums, err));
+    M40_TRY(alloc_area(c, sizes.prepared_x_bytes, &c->scratch.prepared_x, err));
+    M40_TRY(alloc_area(c, sizes.x_sums_bytes, &c->scratch.x_sums, err));
     M40_TRY(alloc_area(c, sizes.partials_bytes, &c->scratch.partials, err));
     M40_TRY(alloc_area(c, sizes.counters_bytes, &c->scratch.counters, err));
     if (read_bytes > c->read_bytes)

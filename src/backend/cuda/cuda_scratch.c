@@ -39,7 +39,8 @@ struct m40_cuda_scratch_sizes m40_cuda_scratch_sizes(const struct m40_workload *
     uint64_t sample_bytes = m40_cuda_sample_bytes(workload), partials_bytes = matmul_bytes > attention_bytes ? matmul_bytes : attention_bytes;
     struct m40_cuda_scratch_sizes sizes;
 
-    sizes.block_sums_bytes = area_bytes((uint64_t)workload->n_tokens * m40_cuda_div_up(workload->n_cols, MIN_SUB) * sizeof(float));
+    sizes.prepared_x_bytes = area_bytes((uint64_t)workload->n_tokens * workload->n_cols * sizeof(float));
+    sizes.x_sums_bytes = area_bytes((uint64_t)workload->n_tokens * m40_cuda_div_up(workload->n_cols, MIN_SUB) * sizeof(float));
     sizes.partials_bytes = area_bytes(partials_bytes > sample_bytes ? partials_bytes : sample_bytes);
     sizes.counters_bytes = area_bytes(M40_CUDA_N_COUNTERS * sizeof(uint32_t));
     return sizes;
@@ -49,5 +50,5 @@ uint64_t m40_scratch_device_bytes(const struct m40_workload *workload)
 {
     struct m40_cuda_scratch_sizes sizes = m40_cuda_scratch_sizes(workload);
 
-    return sizes.block_sums_bytes + sizes.partials_bytes + sizes.counters_bytes;
+    return sizes.prepared_x_bytes + sizes.x_sums_bytes + sizes.partials_bytes + sizes.counters_bytes;
 }

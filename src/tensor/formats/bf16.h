@@ -8,6 +8,9 @@
 enum {
     bf16_BLOCK = 1,
     bf16_SUB = 0,
+    bf16_BIAS = 0,
+    bf16_HAS_OFFSETS = 0,
+    bf16_BIG_SCALES = 0,
     bf16_ELEMS = 0, /* 32 planes of 8 elements */
     bf16_TILE_BYTES = 32 * 512,
 };
@@ -50,10 +53,16 @@ M40_HD void bf16_values(const struct bf16_lane *lane_state, const struct bf16_qu
     }
 }
 
-M40_HD void bf16_weights(const struct bf16_lane *lane_state, const struct bf16_quants *quants, unsigned b, float *w, float *m)
+M40_HD void bf16_weights(const struct bf16_lane *lane_state, const struct bf16_quants *quants, unsigned b, float *q, float *d, float *m)
 {
-    (void)m;
-    bf16_values(lane_state, quants, b, w);
+    (void)d, (void)m;
+    bf16_values(lane_state, quants, b, q);
+}
+
+M40_HD int bf16_bit(unsigned c)
+{
+    (void)c;
+    return 0;
 }
 
 #ifndef M40_DEVICE_CODE

@@ -8,6 +8,9 @@
 enum {
     f16_BLOCK = 1,
     f16_SUB = 0,
+    f16_BIAS = 0,
+    f16_HAS_OFFSETS = 0,
+    f16_BIG_SCALES = 0,
     f16_ELEMS = 0, /* 32 planes of 8 elements */
     f16_TILE_BYTES = 32 * 512,
 };
@@ -50,10 +53,16 @@ M40_HD void f16_values(const struct f16_lane *lane_state, const struct f16_quant
     }
 }
 
-M40_HD void f16_weights(const struct f16_lane *lane_state, const struct f16_quants *quants, unsigned b, float *w, float *m)
+M40_HD void f16_weights(const struct f16_lane *lane_state, const struct f16_quants *quants, unsigned b, float *q, float *d, float *m)
 {
-    (void)m;
-    f16_values(lane_state, quants, b, w);
+    (void)d, (void)m;
+    f16_values(lane_state, quants, b, q);
+}
+
+M40_HD int f16_bit(unsigned c)
+{
+    (void)c;
+    return 0;
 }
 
 #ifndef M40_DEVICE_CODE

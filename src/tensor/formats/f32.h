@@ -8,6 +8,9 @@
 enum {
     f32_BLOCK = 1,
     f32_SUB = 0,
+    f32_BIAS = 0,
+    f32_HAS_OFFSETS = 0,
+    f32_BIG_SCALES = 0,
     f32_ELEMS = 0, /* 64 planes of 4 elements */
     f32_TILE_BYTES = 64 * 512,
 };
@@ -50,10 +53,16 @@ M40_HD void f32_values(const struct f32_lane *lane_state, const struct f32_quant
     }
 }
 
-M40_HD void f32_weights(const struct f32_lane *lane_state, const struct f32_quants *quants, unsigned b, float *w, float *m)
+M40_HD void f32_weights(const struct f32_lane *lane_state, const struct f32_quants *quants, unsigned b, float *q, float *d, float *m)
 {
-    (void)m;
-    f32_values(lane_state, quants, b, w);
+    (void)d, (void)m;
+    f32_values(lane_state, quants, b, q);
+}
+
+M40_HD int f32_bit(unsigned c)
+{
+    (void)c;
+    return 0;
 }
 
 #ifndef M40_DEVICE_CODE

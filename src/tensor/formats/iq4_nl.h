@@ -13,8 +13,10 @@
 
 enum {
     iq4_nl_BLOCK = 32,
-    iq4_nl_SUB = 0,
-    iq4_nl_BIAS = 128,   /* of the table's bytes */
+    iq4_nl_SUB = 32,
+    iq4_nl_BIAS = 128, /* of the table's bytes */
+    iq4_nl_HAS_OFFSETS = 0,
+    iq4_nl_BIG_SCALES = 0,
     iq4_nl_D = 0,        /* plane: the eight blocks' d */
     iq4_nl_QUANTS = 512, /* 8 planes of nibbles */
     iq4_nl_TILE_BYTES = 9 * 512,
@@ -44,46 +46,44 @@ M40_HD void iq4_nl_load(struct iq4_nl_quants *quants, const uint8_t *tile, unsig
     quants->low = m40_piece_load(tile, iq4_nl_QUANTS + b * M40_PLANE_BYTES, lane);
 }
 
-M40_HD void iq4_nl_unpack(const struct iq4_nl_lane *lane_state, const struct iq4_nl_quants *quants, unsigned b, enum m40_view view, float *out)
+M40_HD void iq4_nl_fields(const struct iq4_nl_lane *lane_state, const struct iq4_nl_quants *quants, unsigned b, uint32_t *fields)
 {
     const uint32_t table[4] = IQ4_NL_TABLE;
 
-    m40_widen32_table(&quants->low, table, m40_f16_to_f32(m40_piece_half(&lane_state->d, b)), view, out);
+    (void)lane_state, (void)b;
+    m40_table_fields32(&quants->low, table, fields);
 }
 
-M40_HD void iq4_nl_weights(const struct iq4_nl_lane *lane_state, const struct iq4_nl_quants *quants, unsigned b, float *w, float *m)
+M40_HD int iq4_nl_bit(unsigned c)
+{
+    return m40_table_bit(c);
+}
+
+M40_HD void iq4_nl_scales(const struct iq4_nl_lane *lane_state, unsigned b, float *d, float *m)
 {
     (void)m;
-    iq4_nl_unpack(lane_state, quants, b, M40_WEIGHT, w);
+    d[0] = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
 }
 
-M40_HD void iq4_nl_values(const struct iq4_nl_lane *lane_state, const struct iq4_nl_quants *quants, unsigned b, float *values)
-{
-    iq4_nl_unpack(lane_state, quants, b, M40_VALUE, values);
-}
+M40_BLOCK_WIDENING(iq4_nl)
 
 #ifndef M40_DEVICE_CODE
 
-static inline void iq4_nl_block_unpack(const struct iq4_nl_block *block, enum m40_view view, float *out)
+static inline void iq4_nl_block_quants(const struct iq4_nl_block *block, uint8_t *q)
 {
     const uint32_t table[4] = IQ4_NL_TABLE;
-    uint8_t q[32];
 
     m40_split_nibbles(block->quants, 16, q);
     m40_look_up(table, q, 32);
-    m40_scale_quants(q, 32, iq4_nl_BIAS, m40_f16_to_f32(block->d), view, out);
 }
 
-static inline void iq4_nl_block_weights(const struct iq4_nl_block *block, float *w, float *m)
+static inline void iq4_nl_block_scales(const struct iq4_nl_block *block, float *d, float *m)
 {
     (void)m;
-    iq4_nl_block_unpack(block, M40_WEIGHT, w);
+    d[0] = m40_f16_to_f32(block->d);
 }
 
-static inline void iq4_nl_block_values(const struct iq4_nl_block *block, float *values)
-{
-    iq4_nl_block_unpack(block, M40_VALUE, values);
-}
+M40_BLOCK_WIDENING_ON_HOST(iq4_nl)
 
 #endif
 

@@ -7,7 +7,10 @@
 
 enum {
     iq4_xs_BLOCK = 256,
-    iq4_xs_SUB = 0,
+    iq4_xs_SUB = 32,
+    iq4_xs_BIAS = 128, /* of the table's bytes */
+    iq4_xs_HAS_OFFSETS = 0,
+    iq4_xs_BIG_SCALES = 0,
     iq4_xs_QUANTS = 0,     /* 8 planes of nibbles */
     iq4_xs_HEAD = 8 * 512, /* plane of 8 bytes: the block's first 8: d, scales_high, scales_low */
     iq4_xs_TILE_BYTES = 8 * 512 + 256,
@@ -47,50 +50,49 @@ M40_HD float iq4_xs_scale(const struct m40_piece8 *head, unsigned b)
     return m40_f16_to_f32((uint16_t)(head->u[0] & 0xffff)) * (float)((int)sc - 32);
 }
 
-M40_HD void iq4_xs_unpack(const struct iq4_xs_lane *lane_state, const struct iq4_xs_quants *quants, unsigned b, enum m40_view view, float *out)
+M40_HD void iq4_xs_fields(const struct iq4_xs_lane *lane_state, const struct iq4_xs_quants *quants, unsigned b, uint32_t *fields)
 {
     const uint32_t table[4] = IQ4_NL_TABLE;
 
-    m40_widen32_table(&quants->low, table, iq4_xs_scale(&lane_state->head, b), view, out);
+    (void)lane_state, (void)b;
+    m40_table_fields32(&quants->low, table, fields);
 }
 
-M40_HD void iq4_xs_weights(const struct iq4_xs_lane *lane_state, const struct iq4_xs_quants *quants, unsigned b, float *w, float *m)
+M40_HD int iq4_xs_bit(unsigned c)
+{
+    return m40_table_bit(c);
+}
+
+M40_HD void iq4_xs_scales(const struct iq4_xs_lane *lane_state, unsigned b, float *d, float *m)
 {
     (void)m;
-    iq4_xs_unpack(lane_state, quants, b, M40_WEIGHT, w);
+    d[0] = iq4_xs_scale(&lane_state->head, b);
 }
 
-M40_HD void iq4_xs_values(const struct iq4_xs_lane *lane_state, const struct iq4_xs_quants *quants, unsigned b, float *values)
-{
-    iq4_xs_unpack(lane_state, quants, b, M40_VALUE, values);
-}
+M40_BLOCK_WIDENING(iq4_xs)
 
 #ifndef M40_DEVICE_CODE
 
-static inline void iq4_xs_block_unpack(const struct iq4_xs_block *block, enum m40_view view, float *out)
+static inline void iq4_xs_block_quants(const struct iq4_xs_block *block, uint8_t *q)
 {
     const uint32_t table[4] = IQ4_NL_TABLE;
+
+    for (unsigned b = 0; b < 8; b++)
+        m40_split_nibbles(block->quants + b * 16, 16, q + b * 32);
+    m40_look_up(table, q, 256);
+}
+
+static inline void iq4_xs_block_scales(const struct iq4_xs_block *block, float *d, float *m)
+{
     struct m40_piece8 head;
-    uint8_t q[32];
 
-    memcpy(&head, block, 8);
-    for (unsigned b = 0; b < 8; b++) {
-        m40_split_nibbles(block->quants + b * 16, 16, q);
-        m40_look_up(table, q, 32);
-        m40_scale_quants(q, 32, iq4_nl_BIAS, iq4_xs_scale(&head, b), view, out + b * 32);
-    }
-}
-
-static inline void iq4_xs_block_weights(const struct iq4_xs_block *block, float *w, float *m)
-{
     (void)m;
-    iq4_xs_block_unpack(block, M40_WEIGHT, w);
+    memcpy(&head, block, 8);
+    for (unsigned b = 0; b < 8; b++)
+        d[b] = iq4_xs_scale(&head, b);
 }
 
-static inline void iq4_xs_block_values(const struct iq4_xs_block *block, float *values)
-{
-    iq4_xs_block_unpack(block, M40_VALUE, values);
-}
+M40_BLOCK_WIDENING_ON_HOST(iq4_xs)
 
 #endif
 

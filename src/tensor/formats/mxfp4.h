@@ -6,16 +6,18 @@
 #include "tensor/formats/unpack.h"
 #include "tensor/formats/pack.h"
 
-/* 0 1 2 3  4 6 8 12  0 -1 -2 -3  -4 -6 -8 -12, as bytes with 128 added */
+/* 0 1 2 3  4 6 8 12  0 -1 -2 -3  -4 -6 -8 -12, as bytes with 16 added */
 #define MXFP4_TABLE                                                                                                                                  \
     {                                                                                                                                                \
-        0x83828180u, 0x8c888684u, 0x7d7e7f80u, 0x74787a7cu                                                                                           \
+        0x13121110u, 0x1c181614u, 0x0d0e0f10u, 0x04080a0cu                                                                                           \
     }
 
 enum {
     mxfp4_BLOCK = 32,
-    mxfp4_SUB = 0,
-    mxfp4_BIAS = 128,          /* of the table's bytes */
+    mxfp4_SUB = 32,
+    mxfp4_BIAS = 16, /* of the table's bytes */
+    mxfp4_HAS_OFFSETS = 0,
+    mxfp4_BIG_SCALES = 1,
     mxfp4_QUANTS = 0,          /* 8 planes of nibbles */
     mxfp4_EXPONENTS = 8 * 512, /* plane of 8 bytes: the eight blocks' e */
     mxfp4_TILE_BYTES = 8 * 512 + 256,
@@ -51,47 +53,44 @@ M40_HD float mxfp4_scale(unsigned e)
     return m40_bits_to_f32(e < 2 ? 0x00200000u << e : (e - 1) << 23);
 }
 
-M40_HD void mxfp4_unpack(const struct mxfp4_lane *lane_state, const struct mxfp4_quants *quants, unsigned b, enum m40_view view, float *out)
+M40_HD void mxfp4_fields(const struct mxfp4_lane *lane_state, const struct mxfp4_quants *quants, unsigned b, uint32_t *fields)
 {
     const uint32_t table[4] = MXFP4_TABLE;
-    unsigned e = (b & 4 ? lane_state->exponents.u[1] : lane_state->exponents.u[0]) >> b % 4 * 8 & 0xff;
 
-    m40_widen32_table(&quants->low, table, mxfp4_scale(e), view, out);
+    (void)lane_state, (void)b;
+    m40_table_fields32(&quants->low, table, fields);
 }
 
-M40_HD void mxfp4_weights(const struct mxfp4_lane *lane_state, const struct mxfp4_quants *quants, unsigned b, float *w, float *m)
+M40_HD int mxfp4_bit(unsigned c)
+{
+    return m40_table_bit(c);
+}
+
+M40_HD void mxfp4_scales(const struct mxfp4_lane *lane_state, unsigned b, float *d, float *m)
 {
     (void)m;
-    mxfp4_unpack(lane_state, quants, b, M40_VALUE, w);
+    d[0] = mxfp4_scale((b & 4 ? lane_state->exponents.u[1] : lane_state->exponents.u[0]) >> b % 4 * 8 & 0xff);
 }
 
-M40_HD void mxfp4_values(const struct mxfp4_lane *lane_state, const struct mxfp4_quants *quants, unsigned b, float *values)
-{
-    mxfp4_unpack(lane_state, quants, b, M40_VALUE, values);
-}
+M40_BLOCK_WIDENING(mxfp4)
 
 #ifndef M40_DEVICE_CODE
 
-static inline void mxfp4_block_unpack(const struct mxfp4_block *block, enum m40_view view, float *out)
+static inline void mxfp4_block_quants(const struct mxfp4_block *block, uint8_t *q)
 {
     const uint32_t table[4] = MXFP4_TABLE;
-    uint8_t q[32];
 
     m40_split_nibbles(block->quants, 16, q);
     m40_look_up(table, q, 32);
-    m40_scale_quants(q, 32, mxfp4_BIAS, mxfp4_scale(block->exponent), view, out);
 }
 
-static inline void mxfp4_block_weights(const struct mxfp4_block *block, float *w, float *m)
+static inline void mxfp4_block_scales(const struct mxfp4_block *block, float *d, float *m)
 {
     (void)m;
-    mxfp4_block_unpack(block, M40_VALUE, w);
+    d[0] = mxfp4_scale(block->exponent);
 }
 
-static inline void mxfp4_block_values(const struct mxfp4_block *block, float *values)
-{
-    mxfp4_block_unpack(block, M40_VALUE, values);
-}
+M40_BLOCK_WIDENING_ON_HOST(mxfp4)
 
 #endif
 

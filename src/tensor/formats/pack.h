@@ -51,21 +51,38 @@ static inline void m40_look_up(const uint32_t *table, uint8_t *q, unsigned n)
         q[i] = (uint8_t)(table[q[i] / 4] >> q[i] % 4 * 8);
 }
 
-/* out[i] = scale * (q[i] - bias), n a multiple of 16; as unpack.h has it, written plainly. */
-static inline void m40_scale_quants(const uint8_t *q, unsigned n, int bias, float scale, enum m40_view view, float *out)
+/* out[i] = q[i], n a multiple of 16 */
+static inline void m40_bytes_to_floats(const uint8_t *q, unsigned n, float *out)
 {
-    const float zero = view == M40_WEIGHT ? scale - scale : -0.0f; /* +0, or NaN; x + -0 is x */
-
     for (unsigned i = 0; i < n; i++)
-        out[i] = scale * (float)((int)q[i] - bias) + zero;
+        out[i] = (float)q[i];
 }
 
-static inline void m40_subtract_offsets(float *values, unsigned n, const float *m, unsigned sub)
-{
-    for (unsigned i = 0; i < n; i += sub)
-        for (unsigned j = 0; j < sub; j++)
-            values[i + j] -= m[i / sub];
-}
+/* The same two views of a block as it lies in the file, from NAME_block_quants(block, q), bytes with the bias added, and NAME_block_scales(block, d, m). q has a block's elements, d and m
+ * have one for every SUB. */
+#define M40_BLOCK_WIDENING_ON_HOST(name)                                                                                                             \
+    static inline void name##_block_weights(const struct name##_block *block, float *q, float *d, float *m)                                          \
+    {                                                                                                                                                \
+        uint8_t bytes[name##_BLOCK];                                                                                                                 \
+                                                                                                                                                     \
+        name##_block_quants(block, bytes);                                                                                                           \
+        name##_block_scales(block, d, m);                                                                                                            \
+        m40_bytes_to_floats(bytes, name##_BLOCK, q);                                                                                                 \
+    }                                                                                                                                                \
+                                                                                                                                                     \
+    static inline void name##_block_values(const struct name##_block *block, float *values)                                                          \
+    {                                                                                                                                                \
+        float d[name##_BLOCK / name##_SUB], m[name##_BLOCK / name##_SUB];                                                                            \
+        uint8_t bytes[name##_BLOCK];                                                                                                                 \
+                                                                                                                                                     \
+        name##_block_quants(block, bytes);                                                                                                           \
+        name##_block_scales(block, d, m);                                                                                                            \
+        for (unsigned i = 0; i < name##_BLOCK; i++) {                                                                                                \
+            values[i] = d[i / name##_SUB] * (float)((int)bytes[i] - name##_BIAS);                                                                    \
+            if (name##_HAS_OFFSETS)                                                                                                                  \
+                values[i] = values[i] - m[i / name##_SUB];                                                                                           \
+        }                                                                                                                                            \
+    }
 
 /* n_bytes from the row's start, over as many planes as they take. */
 static inline void m40_planes_copy(uint8_t *plane_row, const uint8_t *bytes, size_t n_bytes)

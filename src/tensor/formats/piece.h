@@ -10,9 +10,6 @@
 
 #define M40_PLANE_BYTES 512 /* 32 rows x 16 bytes */
 
-/* What a quant is made into (unpack.h): what a matmul multiplies with, or ggml's value. */
-enum m40_view { M40_WEIGHT, M40_VALUE };
-
 /* One 16-byte piece; on the device a single 128-bit load. */
 struct m40_piece {
     uint32_t u[4];

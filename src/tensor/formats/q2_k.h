@@ -9,6 +9,9 @@
 enum {
     q2_k_BLOCK = 256,
     q2_k_SUB = 16,
+    q2_k_BIAS = 0,
+    q2_k_HAS_OFFSETS = 1,
+    q2_k_BIG_SCALES = 0,
     q2_k_SCALES = 0,   /* plane: the block's 16 bytes of sc and mn */
     q2_k_QUANTS = 512, /* 4 planes of 2-bit quants, ascending */
     q2_k_D = 5 * 512,  /* plane of 4 bytes: d, dmin */
@@ -45,59 +48,47 @@ M40_HD void q2_k_load(struct q2_k_quants *quants, const uint8_t *tile, unsigned 
     quants->low = m40_piece_load(tile, q2_k_QUANTS + b / 2 * M40_PLANE_BYTES, lane);
 }
 
-/* A sub-block of 32 has two scales and two offsets here. */
-M40_HD void q2_k_unpack(const struct q2_k_lane *lane_state, const struct q2_k_quants *quants, unsigned b, enum m40_view view, float *w, float *m)
+M40_HD void q2_k_fields(const struct q2_k_lane *lane_state, const struct q2_k_quants *quants, unsigned b, uint32_t *fields)
 {
     const uint32_t low[2] = {m40_piece_word(&quants->low, b % 2 * 2), m40_piece_word(&quants->low, b % 2 * 2 + 1)};
-    unsigned packed = m40_piece_half(&lane_state->scales, b);
-    const float scale[2] = {lane_state->d * (float)(packed & 15), lane_state->d * (float)(packed >> 8 & 15)};
 
-    m40_widen32(low, 2, low, 0, 0, scale, view, w);
+    (void)lane_state;
+    m40_fields32(low, 2, low, 0, fields);
+}
+
+M40_HD int q2_k_bit(unsigned c)
+{
+    return m40_field_bit(c, 2, 0);
+}
+
+M40_HD void q2_k_scales(const struct q2_k_lane *lane_state, unsigned b, float *d, float *m)
+{
+    unsigned packed = m40_piece_half(&lane_state->scales, b);
+
+    d[0] = lane_state->d * (float)(packed & 15);
+    d[1] = lane_state->d * (float)(packed >> 8 & 15);
     m[0] = lane_state->dmin * (float)(packed >> 4 & 15);
     m[1] = lane_state->dmin * (float)(packed >> 12);
 }
 
-M40_HD void q2_k_weights(const struct q2_k_lane *lane_state, const struct q2_k_quants *quants, unsigned b, float *w, float *m)
-{
-    q2_k_unpack(lane_state, quants, b, M40_WEIGHT, w, m);
-}
+M40_BLOCK_WIDENING(q2_k)
 
-M40_HD void q2_k_values(const struct q2_k_lane *lane_state, const struct q2_k_quants *quants, unsigned b, float *values)
+M40_HD void q2_k_block_quants(const struct q2_k_block *block, uint8_t *q)
 {
-    float m[2];
-
-    q2_k_unpack(lane_state, quants, b, M40_VALUE, values, m);
-    M40_UNROLL
-    for (int i = 0; i < 32; i++)
-        values[i] -= m[i / 16];
+    m40_split_crumbs(block->quants, q);
 }
 
 #ifndef M40_DEVICE_CODE
 
-static inline void q2_k_block_unpack(const struct q2_k_block *block, enum m40_view view, float *w, float *m)
+static inline void q2_k_block_scales(const struct q2_k_block *block, float *d, float *m)
 {
-    float d = m40_f16_to_f32(block->d), dmin = m40_f16_to_f32(block->dmin);
-    uint8_t q[256];
-
-    m40_split_crumbs(block->quants, q);
     for (unsigned s = 0; s < 16; s++) {
-        m40_scale_quants(q + s * 16, 16, 0, d * (float)(block->scales[s] & 15), view, w + s * 16);
-        m[s] = dmin * (float)(block->scales[s] >> 4);
+        d[s] = m40_f16_to_f32(block->d) * (float)(block->scales[s] & 15);
+        m[s] = m40_f16_to_f32(block->dmin) * (float)(block->scales[s] >> 4);
     }
 }
 
-static inline void q2_k_block_weights(const struct q2_k_block *block, float *w, float *m)
-{
-    q2_k_block_unpack(block, M40_WEIGHT, w, m);
-}
-
-static inline void q2_k_block_values(const struct q2_k_block *block, float *values)
-{
-    float m[16];
-
-    q2_k_block_unpack(block, M40_VALUE, values, m);
-    m40_subtract_offsets(values, 256, m, 16);
-}
+M40_BLOCK_WIDENING_ON_HOST(q2_k)
 
 #endif
 
@@ -106,7 +97,7 @@ M40_HD void q2_k_block_pack(const struct q2_k_block *block, unsigned first, uint
     uint8_t q[256];
 
     (void)first; /* a block fills the chunk */
-    m40_split_crumbs(block->quants, q);
+    q2_k_block_quants(block, q);
     m40_plane_put(tile + q2_k_SCALES + lane * 16, 0, block->scales, 16);
     m40_planes_pack(tile + q2_k_QUANTS + lane * 16, 0, q, 256, 0, 2);
     memcpy(tile + q2_k_D + lane * 4, &block->d, 4);

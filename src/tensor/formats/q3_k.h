@@ -10,6 +10,8 @@ enum {
     q3_k_BLOCK = 256,
     q3_k_SUB = 16,
     q3_k_BIAS = 4,
+    q3_k_HAS_OFFSETS = 0,
+    q3_k_BIG_SCALES = 0,
     q3_k_HEAD = 0,         /* plane: 12 bytes of scales, d, two bytes of zero */
     q3_k_HIGH = 512,       /* 2 planes of the third bits, ascending: word b of the 8 is sub-block b's */
     q3_k_QUANTS = 3 * 512, /* 4 planes of the lower 2 bits, ascending */
@@ -53,30 +55,27 @@ M40_HD float q3_k_scale(const struct m40_piece *head, unsigned s)
     return m40_f16_to_f32((uint16_t)(head->u[3] & 0xffff)) * (float)((int)(low | upper << 4) - 32);
 }
 
-M40_HD void q3_k_unpack(const struct q3_k_lane *lane_state, const struct q3_k_quants *quants, unsigned b, int bias, const float *scale,
-                        enum m40_view view, float *out)
+M40_HD void q3_k_fields(const struct q3_k_lane *lane_state, const struct q3_k_quants *quants, unsigned b, uint32_t *fields)
 {
     const uint32_t low[2] = {m40_piece_word(&quants->low, b % 2 * 2), m40_piece_word(&quants->low, b % 2 * 2 + 1)};
     uint32_t high = m40_pieces_word(lane_state->high, b);
 
-    m40_widen32(low, 2, &high, 1, bias, scale, view, out);
+    m40_fields32(low, 2, &high, 1, fields);
 }
 
-M40_HD void q3_k_weights(const struct q3_k_lane *lane_state, const struct q3_k_quants *quants, unsigned b, float *w, float *m)
+M40_HD int q3_k_bit(unsigned c)
 {
-    const float scale[2] = {q3_k_scale(&lane_state->head, b * 2), q3_k_scale(&lane_state->head, b * 2 + 1)};
-
-    q3_k_unpack(lane_state, quants, b, 0, scale, M40_WEIGHT, w);
-    m[0] = (float)q3_k_BIAS * scale[0];
-    m[1] = (float)q3_k_BIAS * scale[1];
+    return m40_field_bit(c, 2, 1);
 }
 
-M40_HD void q3_k_values(const struct q3_k_lane *lane_state, const struct q3_k_quants *quants, unsigned b, float *values)
+M40_HD void q3_k_scales(const struct q3_k_lane *lane_state, unsigned b, float *d, float *m)
 {
-    const float scale[2] = {q3_k_scale(&lane_state->head, b * 2), q3_k_scale(&lane_state->head, b * 2 + 1)};
-
-    q3_k_unpack(lane_state, quants, b, q3_k_BIAS, scale, M40_VALUE, values);
+    (void)m;
+    d[0] = q3_k_scale(&lane_state->head, b * 2);
+    d[1] = q3_k_scale(&lane_state->head, b * 2 + 1);
 }
+
+M40_BLOCK_WIDENING(q3_k)
 
 M40_HD void q3_k_block_quants(const struct q3_k_block *block, uint8_t *q)
 {
@@ -86,34 +85,18 @@ M40_HD void q3_k_block_quants(const struct q3_k_block *block, uint8_t *q)
 
 #ifndef M40_DEVICE_CODE
 
-/* scale[16] is set too. */
-static inline void q3_k_block_unpack(const struct q3_k_block *block, int bias, enum m40_view view, float *scale, float *out)
+static inline void q3_k_block_scales(const struct q3_k_block *block, float *d, float *m)
 {
     struct m40_piece head = {{0}};
-    uint8_t q[256];
 
+    (void)m;
     memcpy(head.u, block->scales, 12);
     head.u[3] = block->d;
-    q3_k_block_quants(block, q);
-    for (unsigned s = 0; s < 16; s++) {
-        scale[s] = q3_k_scale(&head, s);
-        m40_scale_quants(q + s * 16, 16, bias, scale[s], view, out + s * 16);
-    }
-}
-
-static inline void q3_k_block_weights(const struct q3_k_block *block, float *w, float *m)
-{
-    q3_k_block_unpack(block, 0, M40_WEIGHT, m, w);
     for (unsigned s = 0; s < 16; s++)
-        m[s] *= (float)q3_k_BIAS;
+        d[s] = q3_k_scale(&head, s);
 }
 
-static inline void q3_k_block_values(const struct q3_k_block *block, float *values)
-{
-    float scale[16];
-
-    q3_k_block_unpack(block, q3_k_BIAS, M40_VALUE, scale, values);
-}
+M40_BLOCK_WIDENING_ON_HOST(q3_k)
 
 #endif
 

@@ -9,6 +9,8 @@ enum {
     q4_0_BLOCK = 32,
     q4_0_SUB = 32,
     q4_0_BIAS = 8,
+    q4_0_HAS_OFFSETS = 0,
+    q4_0_BIG_SCALES = 0,
     q4_0_D = 0,        /* plane: the eight blocks' d */
     q4_0_QUANTS = 512, /* 8 planes of nibbles */
     q4_0_TILE_BYTES = 9 * 512,
@@ -38,47 +40,39 @@ M40_HD void q4_0_load(struct q4_0_quants *quants, const uint8_t *tile, unsigned 
     quants->low = m40_piece_load(tile, q4_0_QUANTS + b * M40_PLANE_BYTES, lane);
 }
 
-/* out = d * (q - bias); returns d. */
-M40_HD float q4_0_unpack(const struct q4_0_lane *lane_state, const struct q4_0_quants *quants, unsigned b, int bias, enum m40_view view, float *out)
+M40_HD void q4_0_fields(const struct q4_0_lane *lane_state, const struct q4_0_quants *quants, unsigned b, uint32_t *fields)
 {
-    float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
-    const float scale[2] = {d, d};
-
-    m40_widen32(quants->low.u, 4, quants->low.u, 0, bias, scale, view, out);
-    return d;
+    (void)lane_state, (void)b;
+    m40_fields32(quants->low.u, 4, quants->low.u, 0, fields);
 }
 
-M40_HD void q4_0_weights(const struct q4_0_lane *lane_state, const struct q4_0_quants *quants, unsigned b, float *w, float *m)
+M40_HD int q4_0_bit(unsigned c)
 {
-    m[0] = (float)q4_0_BIAS * q4_0_unpack(lane_state, quants, b, 0, M40_WEIGHT, w);
+    return m40_field_bit(c, 4, 0);
 }
 
-M40_HD void q4_0_values(const struct q4_0_lane *lane_state, const struct q4_0_quants *quants, unsigned b, float *values)
+M40_HD void q4_0_scales(const struct q4_0_lane *lane_state, unsigned b, float *d, float *m)
 {
-    (void)q4_0_unpack(lane_state, quants, b, q4_0_BIAS, M40_VALUE, values);
+    (void)m;
+    d[0] = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
+}
+
+M40_BLOCK_WIDENING(q4_0)
+
+M40_HD void q4_0_block_quants(const struct q4_0_block *block, uint8_t *q)
+{
+    m40_split_nibbles(block->quants, 16, q);
 }
 
 #ifndef M40_DEVICE_CODE
 
-static inline float q4_0_block_unpack(const struct q4_0_block *block, int bias, enum m40_view view, float *out)
+static inline void q4_0_block_scales(const struct q4_0_block *block, float *d, float *m)
 {
-    float d = m40_f16_to_f32(block->d);
-    uint8_t q[32];
-
-    m40_split_nibbles(block->quants, 16, q);
-    m40_scale_quants(q, 32, bias, d, view, out);
-    return d;
+    (void)m;
+    d[0] = m40_f16_to_f32(block->d);
 }
 
-static inline void q4_0_block_weights(const struct q4_0_block *block, float *w, float *m)
-{
-    m[0] = (float)q4_0_BIAS * q4_0_block_unpack(block, 0, M40_WEIGHT, w);
-}
-
-static inline void q4_0_block_values(const struct q4_0_block *block, float *values)
-{
-    (void)q4_0_block_unpack(block, q4_0_BIAS, M40_VALUE, values);
-}
+M40_BLOCK_WIDENING_ON_HOST(q4_0)
 
 #endif
 
@@ -86,7 +80,7 @@ M40_HD void q4_0_block_pack(const struct q4_0_block *block, unsigned first, uint
 {
     uint8_t q[32];
 
-    m40_split_nibbles(block->quants, 16, q);
+    q4_0_block_quants(block, q);
     m40_plane_put(tile + q4_0_D + lane * 16, first / 16, &block->d, 2);
     m40_planes_pack(tile + q4_0_QUANTS + lane * 16, first, q, 32, 0, 4);
 }

@@ -8,6 +8,9 @@
 enum {
     q4_1_BLOCK = 32,
     q4_1_SUB = 32,
+    q4_1_BIAS = 0,
+    q4_1_HAS_OFFSETS = 1,
+    q4_1_BIG_SCALES = 0,
     q4_1_D = 0,            /* plane: the eight blocks' d */
     q4_1_MIN = 512,        /* plane: the eight blocks' min */
     q4_1_QUANTS = 2 * 512, /* 8 planes of nibbles */
@@ -39,53 +42,39 @@ M40_HD void q4_1_load(struct q4_1_quants *quants, const uint8_t *tile, unsigned 
     quants->low = m40_piece_load(tile, q4_1_QUANTS + b * M40_PLANE_BYTES, lane);
 }
 
-M40_HD void q4_1_unpack(const struct q4_1_lane *lane_state, const struct q4_1_quants *quants, unsigned b, enum m40_view view, float *w, float *m)
+M40_HD void q4_1_fields(const struct q4_1_lane *lane_state, const struct q4_1_quants *quants, unsigned b, uint32_t *fields)
 {
-    float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
-    const float scale[2] = {d, d};
+    (void)lane_state, (void)b;
+    m40_fields32(quants->low.u, 4, quants->low.u, 0, fields);
+}
 
-    m40_widen32(quants->low.u, 4, quants->low.u, 0, 0, scale, view, w);
+M40_HD int q4_1_bit(unsigned c)
+{
+    return m40_field_bit(c, 4, 0);
+}
+
+M40_HD void q4_1_scales(const struct q4_1_lane *lane_state, unsigned b, float *d, float *m)
+{
+    d[0] = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
     m[0] = -m40_f16_to_f32(m40_piece_half(&lane_state->min, b));
 }
 
-M40_HD void q4_1_weights(const struct q4_1_lane *lane_state, const struct q4_1_quants *quants, unsigned b, float *w, float *m)
-{
-    q4_1_unpack(lane_state, quants, b, M40_WEIGHT, w, m);
-}
+M40_BLOCK_WIDENING(q4_1)
 
-M40_HD void q4_1_values(const struct q4_1_lane *lane_state, const struct q4_1_quants *quants, unsigned b, float *values)
+M40_HD void q4_1_block_quants(const struct q4_1_block *block, uint8_t *q)
 {
-    float m;
-
-    q4_1_unpack(lane_state, quants, b, M40_VALUE, values, &m);
-    M40_UNROLL
-    for (int i = 0; i < 32; i++)
-        values[i] -= m;
+    m40_split_nibbles(block->quants, 16, q);
 }
 
 #ifndef M40_DEVICE_CODE
 
-static inline void q4_1_block_unpack(const struct q4_1_block *block, enum m40_view view, float *w, float *m)
+static inline void q4_1_block_scales(const struct q4_1_block *block, float *d, float *m)
 {
-    uint8_t q[32];
-
-    m40_split_nibbles(block->quants, 16, q);
-    m40_scale_quants(q, 32, 0, m40_f16_to_f32(block->d), view, w);
+    d[0] = m40_f16_to_f32(block->d);
     m[0] = -m40_f16_to_f32(block->min);
 }
 
-static inline void q4_1_block_weights(const struct q4_1_block *block, float *w, float *m)
-{
-    q4_1_block_unpack(block, M40_WEIGHT, w, m);
-}
-
-static inline void q4_1_block_values(const struct q4_1_block *block, float *values)
-{
-    float m;
-
-    q4_1_block_unpack(block, M40_VALUE, values, &m);
-    m40_subtract_offsets(values, 32, &m, 32);
-}
+M40_BLOCK_WIDENING_ON_HOST(q4_1)
 
 #endif
 
@@ -93,7 +82,7 @@ M40_HD void q4_1_block_pack(const struct q4_1_block *block, unsigned first, uint
 {
     uint8_t q[32];
 
-    m40_split_nibbles(block->quants, 16, q);
+    q4_1_block_quants(block, q);
     m40_plane_put(tile + q4_1_D + lane * 16, first / 16, &block->d, 2);
     m40_plane_put(tile + q4_1_MIN + lane * 16, first / 16, &block->min, 2);
     m40_planes_pack(tile + q4_1_QUANTS + lane * 16, first, q, 32, 0, 4);

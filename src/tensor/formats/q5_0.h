@@ -9,6 +9,8 @@ enum {
     q5_0_BLOCK = 32,
     q5_0_SUB = 32,
     q5_0_BIAS = 16,
+    q5_0_HAS_OFFSETS = 0,
+    q5_0_BIG_SCALES = 0,
     q5_0_D = 0,            /* plane: the eight blocks' d */
     q5_0_HIGH = 512,       /* 2 planes of the fifth bits, ascending: word b of the 8 is sub-block b's */
     q5_0_QUANTS = 3 * 512, /* 8 planes of the low nibbles */
@@ -42,49 +44,41 @@ M40_HD void q5_0_load(struct q5_0_quants *quants, const uint8_t *tile, unsigned 
     quants->low = m40_piece_load(tile, q5_0_QUANTS + b * M40_PLANE_BYTES, lane);
 }
 
-/* out = d * (q - bias); returns d. */
-M40_HD float q5_0_unpack(const struct q5_0_lane *lane_state, const struct q5_0_quants *quants, unsigned b, int bias, enum m40_view view, float *out)
+M40_HD void q5_0_fields(const struct q5_0_lane *lane_state, const struct q5_0_quants *quants, unsigned b, uint32_t *fields)
 {
     uint32_t high = m40_pieces_word(lane_state->high, b);
-    float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
-    const float scale[2] = {d, d};
 
-    m40_widen32(quants->low.u, 4, &high, 1, bias, scale, view, out);
-    return d;
+    m40_fields32(quants->low.u, 4, &high, 1, fields);
 }
 
-M40_HD void q5_0_weights(const struct q5_0_lane *lane_state, const struct q5_0_quants *quants, unsigned b, float *w, float *m)
+M40_HD int q5_0_bit(unsigned c)
 {
-    m[0] = (float)q5_0_BIAS * q5_0_unpack(lane_state, quants, b, 0, M40_WEIGHT, w);
+    return m40_field_bit(c, 4, 1);
 }
 
-M40_HD void q5_0_values(const struct q5_0_lane *lane_state, const struct q5_0_quants *quants, unsigned b, float *values)
+M40_HD void q5_0_scales(const struct q5_0_lane *lane_state, unsigned b, float *d, float *m)
 {
-    (void)q5_0_unpack(lane_state, quants, b, q5_0_BIAS, M40_VALUE, values);
+    (void)m;
+    d[0] = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
+}
+
+M40_BLOCK_WIDENING(q5_0)
+
+M40_HD void q5_0_block_quants(const struct q5_0_block *block, uint8_t *q)
+{
+    m40_split_nibbles(block->quants, 16, q);
+    m40_add_high_bits(block->high, q);
 }
 
 #ifndef M40_DEVICE_CODE
 
-static inline float q5_0_block_unpack(const struct q5_0_block *block, int bias, enum m40_view view, float *out)
+static inline void q5_0_block_scales(const struct q5_0_block *block, float *d, float *m)
 {
-    float d = m40_f16_to_f32(block->d);
-    uint8_t q[32];
-
-    m40_split_nibbles(block->quants, 16, q);
-    m40_add_high_bits(block->high, q);
-    m40_scale_quants(q, 32, bias, d, view, out);
-    return d;
+    (void)m;
+    d[0] = m40_f16_to_f32(block->d);
 }
 
-static inline void q5_0_block_weights(const struct q5_0_block *block, float *w, float *m)
-{
-    m[0] = (float)q5_0_BIAS * q5_0_block_unpack(block, 0, M40_WEIGHT, w);
-}
-
-static inline void q5_0_block_values(const struct q5_0_block *block, float *values)
-{
-    (void)q5_0_block_unpack(block, q5_0_BIAS, M40_VALUE, values);
-}
+M40_BLOCK_WIDENING_ON_HOST(q5_0)
 
 #endif
 
@@ -92,9 +86,8 @@ M40_HD void q5_0_block_pack(const struct q5_0_block *block, unsigned first, uint
 {
     uint8_t q[32];
 
-    m40_split_nibbles(block->quants, 16, q);
+    q5_0_block_quants(block, q);
     m40_plane_put(tile + q5_0_D + lane * 16, first / 16, &block->d, 2);
-    m40_add_high_bits(block->high, q);
     m40_planes_pack(tile + q5_0_HIGH + lane * 16, first, q, 32, 4, 1);
     m40_planes_pack(tile + q5_0_QUANTS + lane * 16, first, q, 32, 0, 4);
 }

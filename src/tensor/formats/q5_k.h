@@ -8,8 +8,11 @@
 #include "tensor/formats/k_scales.h"
 
 enum {
-    q5_k_BLOCK = 256,      /* elements a block */
-    q5_k_SUB = 32,         /* elements an offset; 0: no offset */
+    q5_k_BLOCK = 256,
+    q5_k_SUB = 32,
+    q5_k_BIAS = 0,
+    q5_k_HAS_OFFSETS = 1,
+    q5_k_BIG_SCALES = 0,
     q5_k_HEAD = 0,         /* plane: d, dmin, 12 bytes of scales: the block's first 16 bytes */
     q5_k_HIGH = 512,       /* 2 planes of the fifth bits, ascending: word b of the 8 is sub-block b's */
     q5_k_QUANTS = 3 * 512, /* 8 planes of the low nibbles */
@@ -45,31 +48,24 @@ M40_HD void q5_k_load(struct q5_k_quants *quants, const uint8_t *tile, unsigned 
     quants->low = m40_piece_load(tile, q5_k_QUANTS + b * M40_PLANE_BYTES, lane);
 }
 
-/* Scaled quants w[32] and offsets m[32 / SUB] of sub-block b (0..7) of row `lane`. */
-M40_HD void q5_k_unpack(const struct q5_k_lane *lane_state, const struct q5_k_quants *quants, unsigned b, enum m40_view view, float *w, float *m)
+M40_HD void q5_k_fields(const struct q5_k_lane *lane_state, const struct q5_k_quants *quants, unsigned b, uint32_t *fields)
 {
     uint32_t high = m40_pieces_word(lane_state->high, b);
-    float d = k_scales_open(&lane_state->head, b, m);
-    const float scale[2] = {d, d};
 
-    m40_widen32(quants->low.u, 4, &high, 1, 0, scale, view, w);
+    m40_fields32(quants->low.u, 4, &high, 1, fields);
 }
 
-M40_HD void q5_k_weights(const struct q5_k_lane *lane_state, const struct q5_k_quants *quants, unsigned b, float *w, float *m)
+M40_HD int q5_k_bit(unsigned c)
 {
-    q5_k_unpack(lane_state, quants, b, M40_WEIGHT, w, m);
+    return m40_field_bit(c, 4, 1);
 }
 
-/* The 32 values of sub-block b, as ggml dequantises them: here w - m, because w is exact. */
-M40_HD void q5_k_values(const struct q5_k_lane *lane_state, const struct q5_k_quants *quants, unsigned b, float *values)
+M40_HD void q5_k_scales(const struct q5_k_lane *lane_state, unsigned b, float *d, float *m)
 {
-    float m;
-
-    q5_k_unpack(lane_state, quants, b, M40_VALUE, values, &m);
-    M40_UNROLL
-    for (int i = 0; i < 32; i++)
-        values[i] -= m;
+    d[0] = k_scales_open(&lane_state->head, b, m);
 }
+
+M40_BLOCK_WIDENING(q5_k)
 
 M40_HD void q5_k_block_quants(const struct q5_k_block *block, uint8_t *q)
 {
@@ -80,32 +76,16 @@ M40_HD void q5_k_block_quants(const struct q5_k_block *block, uint8_t *q)
 
 #ifndef M40_DEVICE_CODE
 
-static inline void q5_k_block_unpack(const struct q5_k_block *block, enum m40_view view, float *w, float *m)
+static inline void q5_k_block_scales(const struct q5_k_block *block, float *d, float *m)
 {
     struct m40_piece head;
-    uint8_t q[256];
 
     memcpy(&head, block, 16);
-    q5_k_block_quants(block, q);
-    for (unsigned b = 0; b < 8; b++) {
-        float scale = k_scales_open(&head, b, &m[b]);
-
-        m40_scale_quants(q + b * 32, 32, 0, scale, view, w + b * 32);
-    }
+    for (unsigned b = 0; b < 8; b++)
+        d[b] = k_scales_open(&head, b, &m[b]);
 }
 
-static inline void q5_k_block_weights(const struct q5_k_block *block, float *w, float *m)
-{
-    q5_k_block_unpack(block, M40_WEIGHT, w, m);
-}
-
-static inline void q5_k_block_values(const struct q5_k_block *block, float *values)
-{
-    float m[8];
-
-    q5_k_block_unpack(block, M40_VALUE, values, m);
-    m40_subtract_offsets(values, 256, m, 32);
-}
+M40_BLOCK_WIDENING_ON_HOST(q5_k)
 
 #endif
 

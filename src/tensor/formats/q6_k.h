@@ -10,6 +10,8 @@ enum {
     q6_k_BLOCK = 256,
     q6_k_SUB = 16,
     q6_k_BIAS = 32,
+    q6_k_HAS_OFFSETS = 0,
+    q6_k_BIG_SCALES = 0,
     q6_k_SCALES = 0,     /* plane: the block's 16 signed bytes sc */
     q6_k_QUANTS = 512,   /* 8 planes of the low nibbles */
     q6_k_HIGH = 9 * 512, /* 4 planes of the upper 2 bits, ascending */
@@ -47,33 +49,29 @@ M40_HD void q6_k_load(struct q6_k_quants *quants, const uint8_t *tile, unsigned 
     quants->high = m40_piece_load(tile, q6_k_HIGH + b / 2 * M40_PLANE_BYTES, lane);
 }
 
-/* The scales d * sc (exact) of sub-block b into scale[2], and out = scale * (q - bias). */
-M40_HD void q6_k_unpack(const struct q6_k_lane *lane_state, const struct q6_k_quants *quants, unsigned b, int bias, enum m40_view view, float *scale,
-                        float *out)
+M40_HD void q6_k_fields(const struct q6_k_lane *lane_state, const struct q6_k_quants *quants, unsigned b, uint32_t *fields)
 {
     const uint32_t high[2] = {m40_piece_word(&quants->high, b % 2 * 2), m40_piece_word(&quants->high, b % 2 * 2 + 1)};
+
+    (void)lane_state;
+    m40_fields32(quants->low.u, 4, high, 2, fields);
+}
+
+M40_HD int q6_k_bit(unsigned c)
+{
+    return m40_field_bit(c, 4, 2);
+}
+
+M40_HD void q6_k_scales(const struct q6_k_lane *lane_state, unsigned b, float *d, float *m)
+{
     unsigned sc = m40_piece_half(&lane_state->scales, b);
 
-    scale[0] = lane_state->d * (float)(int8_t)(sc & 0xff);
-    scale[1] = lane_state->d * (float)(int8_t)(sc >> 8);
-    m40_widen32(quants->low.u, 4, high, 2, bias, scale, view, out);
+    (void)m;
+    d[0] = lane_state->d * (float)(int8_t)(sc & 0xff);
+    d[1] = lane_state->d * (float)(int8_t)(sc >> 8);
 }
 
-M40_HD void q6_k_weights(const struct q6_k_lane *lane_state, const struct q6_k_quants *quants, unsigned b, float *w, float *m)
-{
-    float scale[2];
-
-    q6_k_unpack(lane_state, quants, b, 0, M40_WEIGHT, scale, w);
-    m[0] = (float)q6_k_BIAS * scale[0];
-    m[1] = (float)q6_k_BIAS * scale[1];
-}
-
-M40_HD void q6_k_values(const struct q6_k_lane *lane_state, const struct q6_k_quants *quants, unsigned b, float *values)
-{
-    float scale[2];
-
-    q6_k_unpack(lane_state, quants, b, q6_k_BIAS, M40_VALUE, scale, values);
-}
+M40_BLOCK_WIDENING(q6_k)
 
 M40_HD void q6_k_block_quants(const struct q6_k_block *block, uint8_t *q)
 {
@@ -88,27 +86,14 @@ M40_HD void q6_k_block_quants(const struct q6_k_block *block, uint8_t *q)
 
 #ifndef M40_DEVICE_CODE
 
-static inline void q6_k_block_unpack(const struct q6_k_block *block, int bias, enum m40_view view, float *out)
+static inline void q6_k_block_scales(const struct q6_k_block *block, float *d, float *m)
 {
-    float d = m40_f16_to_f32(block->d);
-    uint8_t q[256];
-
-    q6_k_block_quants(block, q);
+    (void)m;
     for (unsigned s = 0; s < 16; s++)
-        m40_scale_quants(q + s * 16, 16, bias, d * (float)block->scales[s], view, out + s * 16);
+        d[s] = m40_f16_to_f32(block->d) * (float)block->scales[s];
 }
 
-static inline void q6_k_block_weights(const struct q6_k_block *block, float *w, float *m)
-{
-    q6_k_block_unpack(block, 0, M40_WEIGHT, w);
-    for (unsigned s = 0; s < 16; s++)
-        m[s] = (float)q6_k_BIAS * (m40_f16_to_f32(block->d) * (float)block->scales[s]);
-}
-
-static inline void q6_k_block_values(const struct q6_k_block *block, float *values)
-{
-    q6_k_block_unpack(block, q6_k_BIAS, M40_VALUE, values);
-}
+M40_BLOCK_WIDENING_ON_HOST(q6_k)
 
 #endif
 

@@ -7,7 +7,10 @@
 
 enum {
     q8_0_BLOCK = 32,
-    q8_0_SUB = 0,
+    q8_0_SUB = 32,
+    q8_0_BIAS = 128,
+    q8_0_HAS_OFFSETS = 0,
+    q8_0_BIG_SCALES = 0,
     q8_0_D = 0,        /* plane: the eight blocks' d */
     q8_0_QUANTS = 512, /* 16 planes of 16 bytes q + 128 */
     q8_0_TILE_BYTES = 17 * 512,
@@ -39,55 +42,42 @@ M40_HD void q8_0_load(struct q8_0_quants *quants, const uint8_t *tile, unsigned 
         quants->bytes[p] = m40_piece_load(tile, q8_0_QUANTS + (b * 2 + p) * M40_PLANE_BYTES, lane);
 }
 
-M40_HD void q8_0_unpack(const struct q8_0_lane *lane_state, const struct q8_0_quants *quants, unsigned b, enum m40_view view, float *out)
+M40_HD void q8_0_fields(const struct q8_0_lane *lane_state, const struct q8_0_quants *quants, unsigned b, uint32_t *fields)
 {
-    float d = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
-
+    (void)lane_state, (void)b;
     M40_UNROLL
-    for (unsigned p = 0; p < 2; p++) {
-        M40_UNROLL
-        for (unsigned i = 0; i < 16; i++)
-            out[p * 16 + i] = m40_widen_byte(quants->bytes[p].u[i / 4], i % 4, d, view);
-    }
+    for (unsigned c = 0; c < 32; c++)
+        fields[c] = m40_byte_field(quants->bytes[c / 16].u[c / 4 % 4], c % 4);
 }
 
-M40_HD void q8_0_weights(const struct q8_0_lane *lane_state, const struct q8_0_quants *quants, unsigned b, float *w, float *m)
+M40_HD int q8_0_bit(unsigned c)
+{
+    return m40_byte_bit(c % 4);
+}
+
+M40_HD void q8_0_scales(const struct q8_0_lane *lane_state, unsigned b, float *d, float *m)
 {
     (void)m;
-    q8_0_unpack(lane_state, quants, b, M40_WEIGHT, w);
+    d[0] = m40_f16_to_f32(m40_piece_half(&lane_state->d, b));
 }
 
-M40_HD void q8_0_values(const struct q8_0_lane *lane_state, const struct q8_0_quants *quants, unsigned b, float *values)
-{
-    q8_0_unpack(lane_state, quants, b, M40_VALUE, values);
-}
+M40_BLOCK_WIDENING(q8_0)
 
-M40_HD void q8_0_block_bytes(const struct q8_0_block *block, uint8_t *q)
+M40_HD void q8_0_block_quants(const struct q8_0_block *block, uint8_t *q)
 {
     for (unsigned i = 0; i < 32; i++)
-        q[i] = (uint8_t)(block->quants[i] + 128);
+        q[i] = (uint8_t)(block->quants[i] + q8_0_BIAS);
 }
 
 #ifndef M40_DEVICE_CODE
 
-static inline void q8_0_block_unpack(const struct q8_0_block *block, enum m40_view view, float *out)
-{
-    uint8_t q[32];
-
-    q8_0_block_bytes(block, q);
-    m40_scale_quants(q, 32, 128, m40_f16_to_f32(block->d), view, out);
-}
-
-static inline void q8_0_block_weights(const struct q8_0_block *block, float *w, float *m)
+static inline void q8_0_block_scales(const struct q8_0_block *block, float *d, float *m)
 {
     (void)m;
-    q8_0_block_unpack(block, M40_WEIGHT, w);
+    d[0] = m40_f16_to_f32(block->d);
 }
 
-static inline void q8_0_block_values(const struct q8_0_block *block, float *values)
-{
-    q8_0_block_unpack(block, M40_VALUE, values);
-}
+M40_BLOCK_WIDENING_ON_HOST(q8_0)
 
 #endif
 
@@ -95,7 +85,7 @@ M40_HD void q8_0_block_pack(const struct q8_0_block *block, unsigned first, uint
 {
     uint8_t q[32];
 
-    q8_0_block_bytes(block, q);
+    q8_0_block_quants(block, q);
     m40_plane_put(tile + q8_0_D + lane * 16, first / 16, &block->d, 2);
     m40_planes_pack(tile + q8_0_QUANTS + lane * 16, first, q, 32, 0, 8);
 }

@@ -1,33 +1,51 @@
 /* From packed quants to FP32, on host and device, by cheap 32-bit operations.
  *
- * An integer q in the mantissa of a power of two is a float already: at bit p of the mantissa of 2^(23 - p), q makes 2^(23 - p) + q. So a field is widened where it
- * stands, by one LOP3 (an integer conversion runs at a quarter of its rate), and what is left is to take `zero`, the float of quant 0, away again:
- *  - a value, as ggml gives it, is scale * (t - zero): the difference is exact, the product rounds once, and its zeros keep their signs;
- *  - a weight is fmaf(t, scale, -(zero * scale)), one FFMA. zero * scale is exact, so this is RN(scale * q) too, but every zero is +0, and a scale that is not finite makes NaN. */
+ * A quant stays where it lies. Its bits alone, the rest of the word zero, are a field: the float with the same bits is q * 2^(bit - 149), exactly, as long as the field
+ * ends at bit 23 or below (a subnormal number, or one of the least normal ones, which have the same spacing). So a kernel widens a quant with one LOP3, and multiplies it
+ * with an x that was brought up by 2^(80 - bit) before (m40_prepare_x): all sums of products are the true ones times 2^-69, without a rounding more or less
+ * (docs/numerics.md, matmul). The emulator does the same with fields as integers, because processors take a hundred clocks for a subnormal. */
 #ifndef M40_TENSOR_FORMATS_UNPACK_H
 #define M40_TENSOR_FORMATS_UNPACK_H
 
 #include "tensor/formats/piece.h"
 
-/* (x & mask) | bits. On the device one LOP3; from C, ptxas makes two instructions with an immediate each. */
 #ifdef M40_DEVICE_CODE
-#define m40_and_or(x, mask, bits) simt_and_or(x, mask, bits)
+#define M40_X_UNIT   0x1p-80f /* a prepared x of one is 1 / M40_X_UNIT (times 2^-bit) */
+#define M40_SUM_UNIT 0x1p+69f /* a sum of one, of products of such x with fields, is 1 / M40_SUM_UNIT */
+#define M40_BIAS_UNIT 0x1p-149f /* M40_X_UNIT / M40_SUM_UNIT */
 #else
-#define m40_and_or(x, mask, bits) (((x) & (mask)) | (bits))
+#define M40_X_UNIT    1.0f
+#define M40_SUM_UNIT  1.0f
+#define M40_BIAS_UNIT 1.0f
 #endif
 
-/* t = zero + q (zero includes the bias) to scale * q. */
-M40_HD float m40_scale_widened(float t, float zero, float scale, enum m40_view view)
+/* The float that a field stands for: what kernels multiply with. */
+M40_HD float m40_field_factor(uint32_t field)
 {
-    return view == M40_WEIGHT ? m40_fmaf(t, scale, -(zero * scale)) : scale * (t - zero);
+#ifdef M40_DEVICE_CODE
+    return m40_bits_to_f32(field);
+#else
+    return (float)field;
+#endif
 }
 
-/* scale * (q - bias); q: the `width` bits of `word` from bit `at`, at + width <= 23. A weight needs (2^(23 - at) + bias) * scale to be exact. */
-M40_HD float m40_widen_field(uint32_t word, unsigned at, unsigned width, int bias, float scale, enum m40_view view)
+/* 2^-bit, bit: -100 .. 100. */
+M40_HD float m40_field_unit(int bit)
 {
-    uint32_t t = m40_and_or(word, ((1u << width) - 1) << at, (150u - at) << 23);
+    return m40_bits_to_f32((uint32_t)(127 - bit) << 23);
+}
 
-    return m40_scale_widened(m40_bits_to_f32(t), (float)((1 << (23 - at)) + bias), scale, view);
+/* x as matmul takes it (docs/numerics.md), for a factor whose field is at `bit`, in units of M40_X_UNIT. */
+M40_HD float m40_prepare_x(float x, int bit)
+{
+    float up = x * 0x1p86f; /* infinite from 2^42 on */
+
+    up = __builtin_fabsf(up) < 0x1p29f ? 0.0f : up;
+#ifdef M40_DEVICE_CODE
+    return up * m40_field_unit(bit + 6);
+#else
+    return up * 0x1p-86f * m40_field_unit(bit);
+#endif
 }
 
 /* Moves x up (by < 0: down). */
@@ -36,27 +54,45 @@ M40_HD uint32_t m40_move_bits(uint32_t x, int by)
     return by < 0 ? x >> -by : x << by;
 }
 
-/* 32 quants of low_width + high_width bits (high_width 0: no upper bits), kept apart in words of m40_planes_pack's layout: out[i] = scale[i / 16] * (q[i] - bias). */
-M40_HD void m40_widen32(const uint32_t *low, unsigned low_width, const uint32_t *high, unsigned high_width, int bias, const float *scale,
-                        enum m40_view view, float *out)
+/* Where m40_fields32 has quant c, 0..31. */
+M40_HD int m40_field_bit(unsigned c, unsigned low_width, unsigned high_width)
 {
-    const uint32_t low_mask = 0x01010101u * ((1u << low_width) - 1);
+    const unsigned at = high_width ? 0 : c / 4 * low_width % 8, byte = c % 4;
+
+    return (int)(at + (byte < 3 ? byte * 8 : 16));
+}
+
+/* 32 quants of low_width + high_width < 8 bits (high_width 0: no upper bits), kept apart in words of m40_planes_pack's layout, as fields. */
+M40_HD void m40_fields32(const uint32_t *low, unsigned low_width, const uint32_t *high, unsigned high_width, uint32_t *fields)
+{
+    const uint32_t low_mask = 0x01010101u * ((1u << low_width) - 1), mask = (1u << (low_width + high_width)) - 1;
 
     M40_UNROLL
     for (unsigned g = 0; g < 8; g++) { /* four quants, one in each byte */
-        uint32_t fields = low[g * low_width / 8];
+        uint32_t word = low[g * low_width / 8];
         unsigned at = g * low_width % 8;
 
         if (high_width) {
             uint32_t upper = m40_move_bits(high[g * high_width / 8], (int)low_width - (int)(g * high_width % 8));
 
-            fields = ((fields >> at) & low_mask) | (upper & ~low_mask);
+            word = ((word >> at) & low_mask) | (upper & ~low_mask);
             at = 0;
         }
         M40_UNROLL
-        for (unsigned j = 0; j < 4; j++)
-            out[g * 4 + j] = m40_widen_field(fields >> j / 2 * 16, at + j % 2 * 8, low_width + high_width, bias, scale[g / 4], view);
+        for (unsigned j = 0; j < 4; j++) /* the last comes down to the third's place */
+            fields[g * 4 + j] = (j < 3 ? word : word >> 8) & mask << (at + (j < 3 ? j * 8 : 16));
     }
+}
+
+/* Where m40_byte_field has byte j of a word, 0..3. */
+M40_HD int m40_byte_bit(unsigned j)
+{
+    return j < 3 ? (int)j * 8 : 0;
+}
+
+M40_HD uint32_t m40_byte_field(uint32_t word, unsigned j)
+{
+    return j < 3 ? word & 0xffu << j * 8 : word >> 24;
 }
 
 /* Four bytes out of the eight of (upper, lower), chosen by the low four nibbles of `selector`, each 0..7. */
@@ -76,16 +112,21 @@ M40_HD uint32_t m40_select_bytes(uint32_t lower, uint32_t upper, uint32_t select
 #endif
 }
 
-/* scale * (byte j of `bytes` - 128). The byte goes into bits 8..15 of 2^15: (2^15 + 128) * scale is exact for a scale of 15 bits, and for FP16 times an integer up to 32. */
-M40_HD float m40_widen_byte(uint32_t bytes, unsigned j, float scale, enum m40_view view)
-{
-    uint32_t t = m40_select_bytes(bytes, 0x47000000, 0x7604 | j << 4);
+/* (x & mask) | bits. On the device one LOP3; from C, ptxas makes two instructions with an immediate each. */
+#ifdef M40_DEVICE_CODE
+#define m40_and_or(x, mask, bits) simt_and_or(x, mask, bits)
+#else
+#define m40_and_or(x, mask, bits) (((x) & (mask)) | (bits))
+#endif
 
-    return m40_scale_widened(m40_bits_to_f32(t), 0x1p15f + 128, scale, view);
+/* Where m40_table_fields32 has quant c, 0..31: its nibbles are those of quants 0, 4, 1, 5, or 2, 6, 3, 7. */
+M40_HD int m40_table_bit(unsigned c)
+{
+    return m40_byte_bit(c % 2 * 2 + c / 4 % 2);
 }
 
-/* 32 nibbles in words of m40_planes_pack's layout that are indices into a table of 16 bytes: out[i] = scale * (table byte - 128). */
-M40_HD void m40_widen32_table(const struct m40_piece *nibbles, const uint32_t *table, float scale, enum m40_view view, float *out)
+/* 32 nibbles in words of m40_planes_pack's layout that are indices into a table of 16 bytes: the bytes as fields. */
+M40_HD void m40_table_fields32(const struct m40_piece *nibbles, const uint32_t *table, uint32_t *fields)
 {
     M40_UNROLL
     for (unsigned k = 0; k < 8; k++) {
@@ -97,9 +138,40 @@ M40_HD void m40_widen32_table(const struct m40_piece *nibbles, const uint32_t *t
         uint32_t bytes = m40_select_bytes(lower, upper, half);
 
         M40_UNROLL
-        for (unsigned j = 0; j < 4; j++) /* nibbles of quants 0, 4, 1, 5, or 2, 6, 3, 7 */
-            out[k / 2 * 8 + k % 2 * 2 + j % 2 * 4 + j / 2] = m40_widen_byte(bytes, j, scale, view);
+        for (unsigned j = 0; j < 4; j++)
+            fields[k / 2 * 8 + k % 2 * 2 + j % 2 * 4 + j / 2] = m40_byte_field(bytes, j);
     }
 }
+
+/* The two ways out of a format's fields and scales, NAME_fields(lane_state, quants, b, fields[32]), NAME_bit(c) and NAME_scales(lane_state, b, d, m), which fills in d[32 / SUB]
+ * and, where HAS_OFFSETS, as many m:
+ *   NAME_weights  factors of sub-block b (0..7) of row `lane`, with their d and m
+ *   NAME_values   its 32 values, as ggml dequantises them */
+#define M40_BLOCK_WIDENING(name)                                                                                                                     \
+    M40_HD void name##_weights(const struct name##_lane *lane_state, const struct name##_quants *quants, unsigned b, float *q, float *d, float *m)   \
+    {                                                                                                                                                \
+        uint32_t fields[32];                                                                                                                         \
+                                                                                                                                                     \
+        name##_scales(lane_state, b, d, m);                                                                                                          \
+        name##_fields(lane_state, quants, b, fields);                                                                                                \
+        M40_UNROLL                                                                                                                                   \
+        for (unsigned c = 0; c < 32; c++)                                                                                                            \
+            q[c] = m40_field_factor(fields[c]);                                                                                                      \
+    }                                                                                                                                                \
+                                                                                                                                                     \
+    M40_HD void name##_values(const struct name##_lane *lane_state, const struct name##_quants *quants, unsigned b, float *values)                   \
+    {                                                                                                                                                \
+        float d[2], m[2];                                                                                                                            \
+        uint32_t fields[32];                                                                                                                         \
+                                                                                                                                                     \
+        name##_scales(lane_state, b, d, m);                                                                                                          \
+        name##_fields(lane_state, quants, b, fields);                                                                                                \
+        M40_UNROLL                                                                                                                                   \
+        for (unsigned c = 0; c < 32; c++) {                                                                                                          \
+            values[c] = d[c / name##_SUB] * (float)((int)(fields[c] >> name##_bit(c)) - name##_BIAS);                                                \
+            if (name##_HAS_OFFSETS)                                                                                                                  \
+                values[c] = values[c] - m[c / name##_SUB];                                                                                           \
+        }                                                                                                                                            \
+    }
 
 #endif

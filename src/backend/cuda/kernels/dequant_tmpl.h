@@ -1,4 +1,4 @@
-/* dequant_<format>: weights as FP32 rows, w - m, for a matrix product that is not ours. Included by matmul_tmpl.h. A block widens one tile: a warp a sub-block of 32 columns, a lane a
+/* dequant_<format>: weights' values as FP32 rows, for a matrix product that is not ours. Included by matmul_tmpl.h. A block widens one tile: a warp a sub-block of 32 columns, a lane a
  * row, into shared memory, from where whole rows go out in 128-bit words. */
 
 struct MATMUL_NAME(dequant_shared) {
@@ -14,16 +14,11 @@ MATMUL_KERNEL(MATMUL_NAME(dequant), struct dequant_kernel_args, DEQUANT_THREADS)
     float *mine = &shared->w[lane][sub_block * MATMUL_TILE];
     struct FORMAT_NAME(lane) state;
     struct FORMAT_NAME(quants) quants;
-    float w[MATMUL_TILE], m[MATMUL_SUBS];
+    float w[MATMUL_TILE];
 
     FORMAT_NAME(open)(&state, tile, lane);
     FORMAT_NAME(load)(&quants, tile, lane, sub_block);
-    FORMAT_NAME(weights)(&state, &quants, sub_block, w, m);
-    if (MATMUL_HAS_OFFSETS) {
-        M40_UNROLL
-        for (uint32_t i = 0; i < MATMUL_TILE; i++)
-            w[i] = w[i] - m[i / MATMUL_SUB];
-    }
+    FORMAT_NAME(values)(&state, &quants, sub_block, w);
     M40_UNROLL
     for (uint32_t i = 0; i < MATMUL_TILE; i += 4)
         matmul_store4(mine + i, w[i], w[i + 1], w[i + 2], w[i + 3]);

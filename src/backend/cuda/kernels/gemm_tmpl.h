@@ -1,7 +1,7 @@
 /* gemm<T>_<format>: y for many tokens, in the order of docs/numerics.md. Included by matmul_tmpl.h once for each T, with GEMM_T = T and GEMM_MICRO_T defined.
  *
  * A block owns GEMM_R rows x GEMM_T tokens and one group of K, or all of K, and walks it in steps of one sub-block of 32: warps widen the weights of the row tiles into
- * shared memory and bring x; then every thread multiplies along k for its 8 rows x GEMM_MICRO_T tokens. Only the chunk's sums are registers: the sums of the group and of
+ * shared memory and bring x; then every thread multiplies along k for its 8 rows x GEMM_MICRO_T tokens. Only the sums of the sub-block and of the chunk are registers: the sums of the group and of
  * all groups wait in local memory, where a chunk's end finds them, once in 256 columns. A thread's rows and tokens are runs of four, so that each is one 128-bit load; the
  * runs of neighbouring threads lie side by side: 8 along the rows x 4 along the tokens are a warp.
  *
@@ -31,8 +31,8 @@
 struct GEMM_NAME(gemm_tile) {
     float w[MATMUL_TILE][GEMM_R + GEMM_PAD]; /* at a chunk's end, the team's sums */
     float x[MATMUL_TILE][GEMM_T + GEMM_PAD];
-    float m[MATMUL_SUBS][GEMM_R];
-    float sums[MATMUL_SUBS][GEMM_T];
+    float d[MATMUL_SUBS][GEMM_R], m[MATMUL_SUBS][GEMM_R];
+    float x_sums[MATMUL_SUBS][GEMM_T];
 } __attribute__((aligned(16)));
 
 struct GEMM_NAME(gemm_shared) {
@@ -82,17 +82,18 @@ M40_HD void GEMM_NAME(gemm_bring_w)(struct GEMM_NAME(gemm_tile) * to, const uint
     const uint32_t row = row_tile * MATMUL_TILE + simt_lane();
     struct FORMAT_NAME(lane) state;
     struct FORMAT_NAME(quants) quants;
-    float w[MATMUL_TILE], m[MATMUL_SUBS];
+    float q[MATMUL_TILE], d[MATMUL_SUBS], m[MATMUL_SUBS];
 
     FORMAT_NAME(open)(&state, tile, simt_lane());
     FORMAT_NAME(load)(&quants, tile, simt_lane(), b);
-    FORMAT_NAME(weights)(&state, &quants, b, w, m);
+    matmul_weights(&state, &quants, b, q, d, m);
     M40_UNROLL
     for (uint32_t k = 0; k < MATMUL_TILE; k++)
-        to->w[k][row] = w[k];
-    if (MATMUL_HAS_OFFSETS) {
-        M40_UNROLL
-        for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++)
+        to->w[k][row] = q[k];
+    M40_UNROLL
+    for (uint32_t sub = 0; sub < MATMUL_SUBS && !MATMUL_IS_PLAIN; sub++) {
+        to->d[sub][row] = d[sub];
+        if (MATMUL_HAS_OFFSETS)
             to->m[sub][row] = m[sub];
     }
 }
@@ -114,9 +115,9 @@ M40_HD void GEMM_NAME(gemm_load_x)(struct GEMM_NAME(gemm_next) * next, const str
     M40_UNROLL
     for (uint32_t t = 0; t < GEMM_X_TOKENS; t++)
         next->x[t] = x[shared->x_first[first + t]];
-    if (MATMUL_HAS_OFFSETS) {
+    if (MATMUL_HAS_SUMS) {
         const uint32_t token = place->first_token + first + simt_lane() % GEMM_X_TOKENS, last = args->n_tokens - 1;
-        const float *sums = args->block_sums + ((uint64_t)(token < last ? token : last) * args->n_cols + first_col) / MATMUL_SUB;
+        const float *sums = args->x_sums + ((uint64_t)(token < last ? token : last) * args->n_cols + first_col) / MATMUL_SUB;
 
         M40_UNROLL
         for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++)
@@ -132,15 +133,15 @@ M40_HD void GEMM_NAME(gemm_bring_x)(struct GEMM_NAME(gemm_tile) * to, const stru
     M40_UNROLL
     for (uint32_t t = 0; t < GEMM_X_TOKENS; t += 4)
         matmul_store4(&to->x[simt_lane()][first + t], next->x[t], next->x[t + 1], next->x[t + 2], next->x[t + 3]);
-    if (MATMUL_HAS_OFFSETS && simt_lane() < GEMM_X_TOKENS) {
+    if (MATMUL_HAS_SUMS && simt_lane() < GEMM_X_TOKENS) {
         M40_UNROLL
         for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++)
-            to->sums[sub][first + simt_lane()] = next->sums[sub];
+            to->x_sums[sub][first + simt_lane()] = next->sums[sub];
     }
 }
 
-/* One column: acc += w * x. */
-M40_HD void GEMM_NAME(gemm_column)(const float *w_column, const float *x_column, struct GEMM_NAME(gemm_sums) * acc)
+/* One column: sums += w * x. */
+M40_HD void GEMM_NAME(gemm_column)(const float *w_column, const float *x_column, struct GEMM_NAME(gemm_sums) * sums)
 {
     struct matmul_vec4 w[2], x[GEMM_MICRO_T / 4];
 
@@ -153,24 +154,49 @@ M40_HD void GEMM_NAME(gemm_column)(const float *w_column, const float *x_column,
     for (uint32_t t = 0; t < GEMM_MICRO_T; t++) {
         M40_UNROLL
         for (uint32_t r = 0; r < 8; r++)
-            acc->v[t][r / 4].v[r % 4] = m40_fmaf(w[r / 4].v[r % 4], x[t / 4].v[t % 4], acc->v[t][r / 4].v[r % 4]);
+            sums->v[t][r / 4].v[r % 4] = m40_fmaf(w[r / 4].v[r % 4], x[t / 4].v[t % 4], sums->v[t][r / 4].v[r % 4]);
     }
 }
 
-/* acc = fmaf(-m, sx, acc) */
-M40_HD void GEMM_NAME(gemm_offset)(const float *m, const float *sums, struct GEMM_NAME(gemm_sums) * acc)
+/* The x sum of a thread's token t, of a sub-block's that begin at `own`. */
+M40_HD float GEMM_NAME(gemm_x_sum)(const float *own, uint32_t t)
 {
-    struct matmul_vec4 offsets[2];
+    return MATMUL_HAS_SUMS ? own[t % 4 + t / 4 * 16] : 0.0f;
+}
 
+/* What a sub-block's sums begin with. */
+M40_HD void GEMM_NAME(gemm_first)(const float *x_sums, const struct GEMM_NAME(gemm_sums) * acc, struct GEMM_NAME(gemm_sums) * sums)
+{
+    M40_UNROLL
+    for (uint32_t t = 0; t < GEMM_MICRO_T; t++) {
+        const float x_sum = MATMUL_BIAS ? GEMM_NAME(gemm_x_sum)(x_sums, t) : 0.0f;
+
+        M40_UNROLL
+        for (uint32_t r = 0; r < 8; r++)
+            sums->v[t][r / 4].v[r % 4] = matmul_first(x_sum, acc->v[t][r / 4].v[r % 4]);
+    }
+}
+
+/* A sub-block's sums, scaled, become part of the chunk's. d, m: of the thread's first row. */
+M40_HD void GEMM_NAME(gemm_scale)(const float *d, const float *m, const float *x_sums, const struct GEMM_NAME(gemm_sums) * sums,
+                                  struct GEMM_NAME(gemm_sums) * acc)
+{
+    struct matmul_vec4 scales[2], offsets[2];
+
+    scales[0] = matmul_load4(d);
+    scales[1] = matmul_load4(d + 32);
     offsets[0] = matmul_load4(m);
     offsets[1] = matmul_load4(m + 32);
     M40_UNROLL
     for (uint32_t t = 0; t < GEMM_MICRO_T; t++) {
-        float sum = sums[t % 4 + t / 4 * 16];
+        const float x_sum = MATMUL_HAS_OFFSETS ? GEMM_NAME(gemm_x_sum)(x_sums, t) : 0.0f;
 
         M40_UNROLL
-        for (uint32_t r = 0; r < 8; r++)
-            acc->v[t][r / 4].v[r % 4] = m40_fmaf(-offsets[r / 4].v[r % 4], sum, acc->v[t][r / 4].v[r % 4]);
+        for (uint32_t r = 0; r < 8; r++) {
+            float *own = &acc->v[t][r / 4].v[r % 4];
+
+            *own = matmul_offset(offsets[r / 4].v[r % 4], x_sum, matmul_scaled(scales[r / 4].v[r % 4], sums->v[t][r / 4].v[r % 4], *own));
+        }
     }
 }
 
@@ -187,17 +213,20 @@ M40_HD void GEMM_NAME(gemm_step)(const struct GEMM_NAME(gemm_tile) * from, uint3
         return;
     }
     M40_ROLLED
-    for (uint32_t first = 0; first < MATMUL_TILE; first += GEMM_UNROLL_COLUMNS) {
-        M40_UNROLL
-        for (uint32_t k = 0; k < GEMM_UNROLL_COLUMNS; k++)
-            GEMM_NAME(gemm_column)(w + k * (GEMM_R + GEMM_PAD), x + k * (GEMM_T + GEMM_PAD), acc);
-        w += GEMM_UNROLL_COLUMNS * (GEMM_R + GEMM_PAD);
-        x += GEMM_UNROLL_COLUMNS * (GEMM_T + GEMM_PAD);
-        if (MATMUL_HAS_OFFSETS && MATMUL_SUB == GEMM_UNROLL_COLUMNS)
-            GEMM_NAME(gemm_offset)(&from->m[first / MATMUL_SUB][place->row], &from->sums[first / MATMUL_SUB][place->token], acc);
+    for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++) {
+        struct GEMM_NAME(gemm_sums) sums;
+
+        GEMM_NAME(gemm_first)(&from->x_sums[sub][place->token], acc, &sums);
+        M40_ROLLED
+        for (uint32_t first = 0; first < MATMUL_SUB; first += GEMM_UNROLL_COLUMNS) {
+            M40_UNROLL
+            for (uint32_t k = 0; k < GEMM_UNROLL_COLUMNS; k++)
+                GEMM_NAME(gemm_column)(w + k * (GEMM_R + GEMM_PAD), x + k * (GEMM_T + GEMM_PAD), &sums);
+            w += GEMM_UNROLL_COLUMNS * (GEMM_R + GEMM_PAD);
+            x += GEMM_UNROLL_COLUMNS * (GEMM_T + GEMM_PAD);
+        }
+        GEMM_NAME(gemm_scale)(&from->d[sub][place->row], &from->m[sub][place->row], &from->x_sums[sub][place->token], &sums, acc);
     }
-    if (MATMUL_HAS_OFFSETS && MATMUL_SUB == MATMUL_TILE)
-        GEMM_NAME(gemm_offset)(&from->m[0][place->row], &from->sums[0][place->token], acc);
 }
 
 /* The tile of this warp's rows; the last one where it does not exist: what it makes is not stored. */
@@ -364,7 +393,7 @@ M40_HD int GEMM_NAME(gemm_meet)(struct GEMM_NAME(gemm_shared) * shared, const st
     return 1;
 }
 
-MATMUL_KERNEL_RESIDENT(GEMM_NAME(gemm), struct matmul_kernel_args, GEMM_BLOCK, GEMM_RESIDENT_THREADS / GEMM_BLOCK)
+MATMUL_KERNEL_RESIDENT(GEMM_NAME(gemm), struct matmul_kernel_args, GEMM_BLOCK, GEMM_RESIDENT_THREADS(GEMM_T) / GEMM_BLOCK)
 {
     SIMT_SHARED(struct GEMM_NAME(gemm_shared), shared);
     const uint32_t first_token = simt_block_y() * GEMM_T, warp = GEMM_NAME(gemm_warp)(), warp_token = warp / GEMM_ROW_WARPS * GEMM_WARP_TOKENS;

@@ -127,14 +127,6 @@ struct argmax_args {
     uint32_t n_cols;
 };
 
-/* Grid (token, 32 sub-blocks), 128 threads. */
-struct block_sums_args {
-    const float *x; /* [n_tokens][n_cols] */
-    float *sums;    /* [n_tokens][n_sums] */
-    uint32_t n_cols, n_sums;
-    uint32_t sub; /* 16 or 32 columns a sum */
-};
-
 /* ---- bandwidth.cu ---- */
 
 /* Reads n_words 128-bit words; the sink gets a value that depends on all of them, so that no load can be left out. */

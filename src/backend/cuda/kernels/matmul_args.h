@@ -3,6 +3,7 @@
  *                        T = 8, 16: grid (row tiles / MATVEC_ROW_TILES(T), groups of K), MATVEC_GROUP_THREADS
  *   gemm<T>_<format>     y for any number of tokens, in blocks of T = 32, 64, 128; grid: (row blocks, token blocks, groups of K or 1), GEMM_TEAMS_OF(T) teams of
  *                        GEMM_THREADS_OF(T)
+ *   prepare_<format>     what gemm takes of x, for formats with scales; grid: (tokens, sub-blocks / PREPARE_SUBS), PREPARE_THREADS
  *   embed_<format>       rows of the matrix; grid: (tokens), EMBED_THREADS
  *   dequant_<format>     weights as FP32, for cuBLAS; grid: (row tiles, chunks of columns), DEQUANT_THREADS
  * The weights are tiles of 32 rows x 256 columns (tensor/format.h). */
@@ -25,25 +26,28 @@
 #define MATVEC_BUFFERS(n_tokens)     ((n_tokens) < 4 ? 2 : 1)  /* of chunk sums */
 #define MATVEC_RESIDENT_WARPS        16                        /* of streaming blocks on a multiprocessor: 128 registers each */
 
-#define GEMM_ROWS_OF(t)       ((t) == 64 ? 64 : 128)   /* of a block */
-#define GEMM_THREADS_OF(t)    ((t) == 128 ? 256 : 128) /* of a team: 8 rows x 4 tokens each; T = 128: 8 x 8 */
+#define GEMM_ROWS_OF(t)       ((t) == 32 ? 128 : 64) /* of a block */
+#define GEMM_THREADS_OF(t)    128                    /* of a team: 8 rows x 4 tokens each; T = 128: 8 x 8 */
 #define GEMM_TEAMS_OF(t)      ((t) == 32 ? 2 : 1)      /* of a block */
 #define GEMM_PAD              4                        /* keeps 16-byte alignment and spreads the columns over the banks */
 #define GEMM_LINE_BYTES       128                      /* of the cache */
-#define GEMM_RESIDENT_THREADS 512                      /* on a multiprocessor: 128 registers each */
+#define GEMM_RESIDENT_THREADS(t) ((t) == 128 ? 384 : 512) /* on a multiprocessor: 168 registers each, or 128 */
 
 #define EMBED_THREADS 256
+
+#define PREPARE_SUBS    32
+#define PREPARE_THREADS 128
 
 #define DEQUANT_THREADS 256 /* a warp for each 32 columns of a tile */
 
 /* y[t][r] as m40_matmul_args has it. */
 struct matmul_kernel_args {
     const uint8_t *tiles;    /* [row tiles][chunks][tile_bytes] */
-    const float *x;          /* [n_tokens][n_cols] */
+    const float *x;          /* [n_tokens][n_cols]; for gemm of a format with scales, prepared */
     const float *bias;       /* [n_rows] or NULL */
     const float *residual;   /* [n_tokens][n_rows] or NULL */
     float *y;                /* [n_tokens][n_rows] */
-    const float *block_sums; /* [n_tokens][n_cols / sub]: sums of x over sub-blocks; only gemm of a format that has offsets */
+    const float *x_sums;     /* [n_tokens][n_cols / sub]: from prepare_<format>; as prepared x */
     float *partials; /* group sums, where blocks share K: matvec [groups][n_tokens][n_rows], gemm [groups][token blocks][row blocks][rows * tokens] */
     uint32_t *counters; /* [row tiles or blocks of the gemm], zero, and zero again afterwards; as partials */
     uint32_t n_rows, n_cols;
@@ -52,6 +56,13 @@ struct matmul_kernel_args {
     /* matvec1 only: */
     const float *norm_weight; /* [n_cols] or NULL; x is normalised first, as rms_norm does it */
     uint32_t is_gated;        /* n_rows / 2 rows of gate, a multiple of 32, and as many of up: y is silu(gate) * up, without bias and residual */
+};
+
+struct prepare_kernel_args {
+    const float *x;  /* [grid_x][n_cols] */
+    float *prepared; /* [grid_x][n_cols] */
+    float *sums;     /* [grid_x][n_cols / sub] */
+    uint32_t n_cols;
 };
 
 struct embed_kernel_args {

@@ -3,4 +3,5 @@
 #include "tensor/formats/bf16.h"
 
 #define MATMUL_FORMAT bf16
+#define MATMUL_FORMAT_IS_PLAIN
 #include "backend/cuda/kernels/matmul_tmpl.h"

@@ -3,6 +3,7 @@
 #include "backend/cuda/kernels/matmul_args.h"
 #include "base/fmath.h"
 #include "base/portable.h"
+#include "tensor/formats/unpack.h"
 
 #define MATMUL_PASTE(a, b)          a##_##b
 #define MATMUL_PASTE_EXPANDED(a, b) MATMUL_PASTE(a, b)
@@ -13,11 +14,14 @@
 #define MATMUL_KERNEL_RESIDENT(name, args_type, max_threads, blocks) SIMT_KERNEL_RESIDENT(name, args_type, max_threads, blocks)
 
 enum {
-    MATMUL_HAS_OFFSETS = FORMAT_NAME(SUB) != 0,
-    MATMUL_SUB = FORMAT_NAME(SUB) ? FORMAT_NAME(SUB) : MATMUL_TILE,                /* elements that share an offset */
+    MATMUL_IS_PLAIN = FORMAT_NAME(SUB) == 0, /* no scales: all columns of a chunk are one chain */
+    MATMUL_BIAS = FORMAT_NAME(BIAS),
+    MATMUL_HAS_OFFSETS = FORMAT_NAME(HAS_OFFSETS),
+    MATMUL_HAS_SUMS = MATMUL_BIAS != 0 || MATMUL_HAS_OFFSETS,                      /* uses x's sums over sub-blocks */
+    MATMUL_SUB = FORMAT_NAME(SUB) ? FORMAT_NAME(SUB) : MATMUL_TILE,                /* elements that share a scale */
     MATMUL_SUBS = MATMUL_TILE / MATMUL_SUB,                                        /* of them in a sub-block of 32 */
     MATMUL_PIECES = sizeof(struct FORMAT_NAME(quants)) / sizeof(struct m40_piece), /* of a sub-block */
-    MATMUL_ANY_COLS = FORMAT_NAME(BLOCK) < MATMUL_TILE,                            /* rows need not be whole sub-blocks of 32 */
+    MATMUL_ANY_COLS = FORMAT_NAME(BLOCK) < MATMUL_TILE,                            /* rows need not be whole sub-blocks of 32; plain formats only */
 };
 
 enum { MATMUL_CHUNK_SUBS = MATMUL_CHUNK / MATMUL_TILE }; /* sub-blocks of a chunk */
@@ -61,6 +65,53 @@ M40_HD const float *matmul_x_row(const struct matmul_kernel_args *args, uint32_t
     return args->x + (uint64_t)(token < args->n_tokens ? token : args->n_tokens - 1) * args->n_cols;
 }
 
+/* What the kernels do with a sub-block, where x is prepared (m40_prepare_x) and sums are in units of M40_SUM_UNIT:
+ *     sum = matmul_first(.., sums);  sum = fmaf(q, x, sum) ...;  acc = matmul_scaled(d, sum, acc);  acc = matmul_offset(m, sums, acc)
+ * with q, d, m from matmul_weights and `sums` from matmul_sum_link and matmul_sum_end. A plain format's sum is acc itself. */
+
+/* x of column c, for use as a factor. */
+M40_HD float matmul_prepare(float x, uint32_t c)
+{
+    return MATMUL_IS_PLAIN ? x : m40_prepare_x(x, FORMAT_NAME(bit)(c % MATMUL_TILE));
+}
+
+/* sum + the prepared x of column c of a sub-block; each product is exact. */
+M40_HD float matmul_sum_link(float sum, float x, uint32_t c)
+{
+    return m40_fmaf(x, m40_field_unit(-FORMAT_NAME(bit)(c)), sum);
+}
+
+/* The sum of a sub-block's x as the kernels use it: what its sum of products begins with; or, for offsets, itself. */
+M40_HD float matmul_sum_end(float sum)
+{
+    return MATMUL_HAS_OFFSETS ? sum * M40_X_UNIT : -((float)MATMUL_BIAS * sum) * M40_BIAS_UNIT;
+}
+
+M40_HD float matmul_first(float sums, float acc)
+{
+    return MATMUL_IS_PLAIN ? acc : MATMUL_BIAS ? sums : 0.0f;
+}
+
+M40_HD float matmul_scaled(float d, float sum, float acc)
+{
+    return MATMUL_IS_PLAIN ? sum : m40_fmaf(d, FORMAT_NAME(BIG_SCALES) ? sum * M40_SUM_UNIT : sum, acc);
+}
+
+M40_HD float matmul_offset(float m, float sums, float acc)
+{
+    return MATMUL_HAS_OFFSETS ? m40_fmaf(-m, sums, acc) : acc;
+}
+
+/* The factors of sub-block b, and the scales and offsets of its parts of MATMUL_SUB columns, as matmul_scaled and matmul_offset take them. */
+M40_HD void matmul_weights(const struct FORMAT_NAME(lane) * state, const struct FORMAT_NAME(quants) * quants, uint32_t b, float q[MATMUL_TILE],
+                           float d[MATMUL_SUBS], float m[MATMUL_SUBS])
+{
+    FORMAT_NAME(weights)(state, quants, b, q, d, m);
+    M40_UNROLL
+    for (uint32_t sub = 0; sub < MATMUL_SUBS && !MATMUL_IS_PLAIN && !FORMAT_NAME(BIG_SCALES); sub++)
+        d[sub] = d[sub] * M40_SUM_UNIT;
+}
+
 /* Columns of the chunk, 0..256. */
 M40_HD uint32_t matmul_chunk_cols(uint32_t n_cols, uint32_t chunk)
 {
@@ -100,5 +151,6 @@ M40_HD void matmul_store(const struct matmul_kernel_args *args, uint32_t token, 
 #define GEMM_T       128
 #define GEMM_MICRO_T 8
 #include "backend/cuda/kernels/gemm_tmpl.h"
+#include "backend/cuda/kernels/prepare_tmpl.h"
 #include "backend/cuda/kernels/embed_tmpl.h"
 #include "backend/cuda/kernels/dequant_tmpl.h"

@@ -108,7 +108,17 @@ M40_HD void MATVEC_NAME(matvec_norm)(struct MATVEC_NAME(matvec_x) * chunk, float
 }
 #endif
 
-/* Sums of x over the offsets' sub-blocks, each by one lane. */
+/* The warp's x, in place, as matmul uses it. */
+M40_HD void MATVEC_NAME(matvec_prepare)(struct MATVEC_NAME(matvec_x) * chunk)
+{
+    for (uint32_t s = 0; s < MATMUL_CHUNK_SUBS; s++) {
+        M40_UNROLL
+        for (uint32_t t = 0; t < MATVEC_T; t++)
+            chunk->x[s][simt_lane() * MATVEC_T + t] = matmul_prepare(chunk->x[s][simt_lane() * MATVEC_T + t], simt_lane());
+    }
+}
+
+/* Sums of x over the sub-blocks, each by one lane. */
 M40_HD void MATVEC_NAME(matvec_sum)(struct MATVEC_NAME(matvec_x) * chunk)
 {
     for (uint32_t i = simt_lane(); i < MATMUL_CHUNK_SUBS * MATMUL_SUBS * MATVEC_T; i += SIMT_WARP) {
@@ -118,8 +128,8 @@ M40_HD void MATVEC_NAME(matvec_sum)(struct MATVEC_NAME(matvec_x) * chunk)
 
         M40_UNROLL
         for (uint32_t c = 0; c < MATMUL_SUB; c++)
-            sum = sum + x[c * MATVEC_T];
-        chunk->sums[s][sub][t] = sum;
+            sum = matmul_sum_link(sum, x[c * MATVEC_T], c);
+        chunk->sums[s][sub][t] = matmul_sum_end(sum);
     }
 }
 
@@ -130,32 +140,43 @@ struct MATVEC_NAME(matvec_rows) {
     struct FORMAT_NAME(quants) ahead[MATVEC_R][MATVEC_AHEAD];
 };
 
+/* What a lane makes of a sub-block of its row tiles. */
+struct MATVEC_NAME(matvec_weights) {
+    float q[MATVEC_R][MATMUL_TILE], d[MATVEC_R][MATMUL_SUBS], m[MATVEC_R][MATMUL_SUBS];
+};
+
 /* One sub-block, b of the chunk. */
-M40_HD void MATVEC_NAME(matvec_dot)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t b, float w[MATVEC_R][MATMUL_TILE],
-                                    float m[MATVEC_R][MATMUL_SUBS], float acc[MATVEC_R][MATVEC_T])
+M40_HD void MATVEC_NAME(matvec_dot)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t b, const struct MATVEC_NAME(matvec_weights) * weights,
+                                    float acc[MATVEC_R][MATVEC_T])
 {
     M40_UNROLL
-    for (uint32_t c = 0; c < MATMUL_TILE; c += MATVEC_STEP) {
-        struct matmul_vec4 x = matmul_load4(&chunk->x[b][c * MATVEC_T]);
+    for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++) {
+        const float *x_sums = chunk->sums[b][sub];
+        float sums[MATVEC_R][MATVEC_T];
 
         M40_UNROLL
-        for (uint32_t i = 0; i < MATVEC_STEP; i++) {
+        for (uint32_t i = 0; i < MATVEC_ITEMS; i++)
+            sums[i % MATVEC_R][i / MATVEC_R] = matmul_first(MATMUL_BIAS ? x_sums[i / MATVEC_R] : 0.0f, acc[i % MATVEC_R][i / MATVEC_R]);
+        M40_UNROLL
+        for (uint32_t c = sub * MATMUL_SUB; c < (sub + 1) * MATMUL_SUB; c += MATVEC_STEP) {
+            struct matmul_vec4 x = matmul_load4(&chunk->x[b][c * MATVEC_T]);
+
             M40_UNROLL
-            for (uint32_t r = 0; r < MATVEC_R; r++) {
+            for (uint32_t i = 0; i < MATVEC_STEP; i++) {
                 M40_UNROLL
-                for (uint32_t t = 0; t < MATVEC_T; t++)
-                    acc[r][t] = m40_fmaf(w[r][c + i], x.v[i * MATVEC_T + t], acc[r][t]);
+                for (uint32_t r = 0; r < MATVEC_R; r++) {
+                    M40_UNROLL
+                    for (uint32_t t = 0; t < MATVEC_T; t++)
+                        sums[r][t] = m40_fmaf(weights->q[r][c + i], x.v[i * MATVEC_T + t], sums[r][t]);
+                }
             }
         }
-        if (MATMUL_HAS_OFFSETS && (c + MATVEC_STEP) % MATMUL_SUB == 0) {
-            M40_UNROLL
-            for (uint32_t t = 0; t < MATVEC_T; t++) {
-                float sum = chunk->sums[b][c / MATMUL_SUB][t];
+        M40_UNROLL
+        for (uint32_t i = 0; i < MATVEC_ITEMS; i++) {
+            const uint32_t r = i % MATVEC_R, t = i / MATVEC_R;
 
-                M40_UNROLL
-                for (uint32_t r = 0; r < MATVEC_R; r++)
-                    acc[r][t] = m40_fmaf(-m[r][c / MATMUL_SUB], sum, acc[r][t]);
-            }
+            acc[r][t] = matmul_scaled(weights->d[r][sub], sums[r][t], acc[r][t]);
+            acc[r][t] = matmul_offset(weights->m[r][sub], MATMUL_HAS_OFFSETS ? x_sums[t] : 0.0f, acc[r][t]);
         }
     }
 }
@@ -184,17 +205,17 @@ M40_HD void MATVEC_NAME(matvec_stream)(const struct MATVEC_NAME(matvec_x) * chun
         FORMAT_NAME(open)(&state[r], next[r], simt_lane());
     M40_UNROLL
     for (uint32_t b = 0; b < MATMUL_CHUNK_SUBS; b++) {
-        float w[MATVEC_R][MATMUL_TILE], m[MATVEC_R][MATMUL_SUBS];
+        struct MATVEC_NAME(matvec_weights) weights;
 
         simt_hold_loads(); /* ptxas puts what the loop uses only the next time at its end */
         M40_UNROLL
         for (uint32_t r = 0; r < MATVEC_R; r++) {
             const uint8_t *tile = b + MATVEC_AHEAD < MATMUL_CHUNK_SUBS ? rows->tile[r] : next[r];
 
-            FORMAT_NAME(weights)(&rows->state[r], &rows->ahead[r][b % MATVEC_AHEAD], b, w[r], m[r]);
+            matmul_weights(&rows->state[r], &rows->ahead[r][b % MATVEC_AHEAD], b, weights.q[r], weights.d[r], weights.m[r]);
             FORMAT_NAME(load)(&rows->ahead[r][b % MATVEC_AHEAD], tile, simt_lane(), (b + MATVEC_AHEAD) % MATMUL_CHUNK_SUBS);
         }
-        MATVEC_NAME(matvec_dot)(chunk, b, w, m, acc);
+        MATVEC_NAME(matvec_dot)(chunk, b, &weights, acc);
     }
     M40_UNROLL
     for (uint32_t r = 0; r < MATVEC_R; r++) {
@@ -203,14 +224,14 @@ M40_HD void MATVEC_NAME(matvec_stream)(const struct MATVEC_NAME(matvec_x) * chun
     }
 }
 
-/* The first n_cols < 256 columns of a chunk, without looking ahead. Within a last sub-block that is not whole: predicates rather than a shorter loop, because w lives in registers. */
+/* The first n_cols < 256 columns of a chunk, without looking ahead. Within a last sub-block that is not whole: predicates rather than a shorter loop, because q lives in registers. */
 M40_HD void MATVEC_NAME(matvec_part)(const struct MATVEC_NAME(matvec_x) * chunk, const uint8_t *const tile[MATVEC_R], uint32_t n_cols,
                                      float acc[MATVEC_R][MATVEC_T])
 {
     M40_ROLLED
     for (uint32_t b = 0; b * MATMUL_TILE < n_cols; b++) {
         const uint32_t n_left = n_cols - b * MATMUL_TILE;
-        float w[MATVEC_R][MATMUL_TILE], m[MATVEC_R][MATMUL_SUBS];
+        struct MATVEC_NAME(matvec_weights) weights;
 
         M40_UNROLL
         for (uint32_t r = 0; r < MATVEC_R; r++) {
@@ -219,10 +240,10 @@ M40_HD void MATVEC_NAME(matvec_part)(const struct MATVEC_NAME(matvec_x) * chunk,
 
             FORMAT_NAME(open)(&state, tile[r], simt_lane());
             FORMAT_NAME(load)(&quants, tile[r], simt_lane(), b);
-            FORMAT_NAME(weights)(&state, &quants, b, w[r], m[r]);
+            matmul_weights(&state, &quants, b, weights.q[r], weights.d[r], weights.m[r]);
         }
         if (!MATMUL_ANY_COLS || n_left >= MATMUL_TILE) {
-            MATVEC_NAME(matvec_dot)(chunk, b, w, m, acc);
+            MATVEC_NAME(matvec_dot)(chunk, b, &weights, acc);
             continue;
         }
         M40_UNROLL
@@ -231,7 +252,7 @@ M40_HD void MATVEC_NAME(matvec_part)(const struct MATVEC_NAME(matvec_x) * chunk,
             for (uint32_t i = 0; i < MATVEC_ITEMS; i++) {
                 const uint32_t r = i % MATVEC_R, t = i / MATVEC_R;
 
-                acc[r][t] = c < n_left ? m40_fmaf(w[r][c], chunk->x[b][c * MATVEC_T + t], acc[r][t]) : acc[r][t];
+                acc[r][t] = c < n_left ? m40_fmaf(weights.q[r][c], chunk->x[b][c * MATVEC_T + t], acc[r][t]) : acc[r][t];
             }
         }
     }
@@ -387,7 +408,9 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_WA
         simt_warp_barrier();
     }
 #endif
-    if (MATMUL_HAS_OFFSETS) {
+    if (!MATMUL_IS_PLAIN) {
+        MATVEC_NAME(matvec_prepare)(chunk);
+        simt_warp_barrier();
         MATVEC_NAME(matvec_sum)(chunk);
         simt_warp_barrier();
     }

@@ -62,7 +62,23 @@ M40_HD void MATVEC_NAME(matvec_bring)(struct MATVEC_NAME(matvec_x) * to, const s
         MATVEC_NAME(matvec_bring_part)(to, args, first_col);
 }
 
-/* Sums of x over the offsets' sub-blocks, each by one lane. */
+/* The stage's x, in place, as matmul uses it. */
+M40_HD void MATVEC_NAME(matvec_prepare)(struct MATVEC_NAME(matvec_x) * chunk)
+{
+    M40_UNROLL
+    for (uint32_t s = 0; s < MATVEC_STAGE_SUBS; s++) {
+        M40_UNROLL
+        for (uint32_t t = 0; t < MATVEC_T; t += 4) {
+            float *x = &chunk->x[s][simt_lane() * MATVEC_T + t];
+            const struct matmul_vec4 four = matmul_load4(x);
+
+            matmul_store4(x, matmul_prepare(four.v[0], simt_lane()), matmul_prepare(four.v[1], simt_lane()), matmul_prepare(four.v[2], simt_lane()),
+                          matmul_prepare(four.v[3], simt_lane()));
+        }
+    }
+}
+
+/* Sums of x over the sub-blocks, each by one lane. */
 M40_HD void MATVEC_NAME(matvec_sum)(struct MATVEC_NAME(matvec_x) * chunk)
 {
     for (uint32_t i = simt_lane(); i < MATVEC_STAGE_SUBS * MATMUL_SUBS * MATVEC_T; i += SIMT_WARP) {
@@ -72,8 +88,8 @@ M40_HD void MATVEC_NAME(matvec_sum)(struct MATVEC_NAME(matvec_x) * chunk)
 
         M40_UNROLL
         for (uint32_t c = 0; c < MATMUL_SUB; c++)
-            sum = sum + x[c * MATVEC_T];
-        chunk->sums[s][sub][t] = sum;
+            sum = matmul_sum_link(sum, x[c * MATVEC_T], c);
+        chunk->sums[s][sub][t] = matmul_sum_end(sum);
     }
 }
 
@@ -85,9 +101,9 @@ struct MATVEC_NAME(matvec_rows) {
     float acc[MATVEC_R][MATVEC_T];
 };
 
-/* The weights and offsets of one sub-block. */
+/* What a lane makes of a sub-block of its row tiles. */
 struct MATVEC_NAME(matvec_weights) {
-    float w[MATVEC_R][MATMUL_TILE], m[MATVEC_R][MATMUL_SUBS];
+    float q[MATVEC_R][MATMUL_TILE], d[MATVEC_R][MATMUL_SUBS], m[MATVEC_R][MATMUL_SUBS];
 };
 
 /* Widens sub-block b and asks for the one behind it. */
@@ -107,12 +123,12 @@ M40_HD void MATVEC_NAME(matvec_widen)(struct MATVEC_NAME(matvec_rows) * rows, ui
         simt_hold_loads();
     M40_UNROLL
     for (uint32_t r = 0; r < MATVEC_R; r++)
-        FORMAT_NAME(weights)(&rows->state[r], &quants[r], b, weights->w[r], weights->m[r]);
+        matmul_weights(&rows->state[r], &quants[r], b, weights->q[r], weights->d[r], weights->m[r]);
 }
 
 /* Column c of sub-block s of the stage. */
 M40_HD void MATVEC_NAME(matvec_column)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t s, uint32_t c,
-                                       const struct MATVEC_NAME(matvec_weights) * weights, struct MATVEC_NAME(matvec_rows) * rows)
+                                       const struct MATVEC_NAME(matvec_weights) * weights, float sums[MATVEC_R][MATVEC_T])
 {
     struct matmul_vec4 x[MATVEC_T / 4];
 
@@ -123,7 +139,7 @@ M40_HD void MATVEC_NAME(matvec_column)(const struct MATVEC_NAME(matvec_x) * chun
     for (uint32_t r = 0; r < MATVEC_R; r++) {
         M40_UNROLL
         for (uint32_t t = 0; t < MATVEC_T; t++)
-            rows->acc[r][t] = m40_fmaf(weights->w[r][c], x[t / 4].v[t % 4], rows->acc[r][t]);
+            sums[r][t] = m40_fmaf(weights->q[r][c], x[t / 4].v[t % 4], sums[r][t]);
     }
 }
 
@@ -135,23 +151,29 @@ M40_HD void MATVEC_NAME(matvec_dot)(const struct MATVEC_NAME(matvec_x) * chunk, 
     MATVEC_NAME(matvec_widen)(rows, b, &weights);
     M40_UNROLL
     for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++) {
+        const float *x_sums = chunk->sums[s][sub];
+        float sums[MATVEC_R][MATVEC_T];
+
+        M40_UNROLL
+        for (uint32_t i = 0; i < MATVEC_R * MATVEC_T; i++) {
+            const uint32_t r = i % MATVEC_R, t = i / MATVEC_R;
+
+            sums[r][t] = matmul_first(MATMUL_BIAS ? x_sums[t] : 0.0f, rows->acc[r][t]);
+        }
         M40_UNROLL
         for (uint32_t c = sub * MATMUL_SUB; c < (sub + 1) * MATMUL_SUB; c++)
-            MATVEC_NAME(matvec_column)(chunk, s, c, &weights, rows);
-        if (MATMUL_HAS_OFFSETS) {
-            M40_UNROLL
-            for (uint32_t t = 0; t < MATVEC_T; t++) {
-                float sum = chunk->sums[s][sub][t];
+            MATVEC_NAME(matvec_column)(chunk, s, c, &weights, sums);
+        M40_UNROLL
+        for (uint32_t i = 0; i < MATVEC_R * MATVEC_T; i++) {
+            const uint32_t r = i % MATVEC_R, t = i / MATVEC_R;
 
-                M40_UNROLL
-                for (uint32_t r = 0; r < MATVEC_R; r++)
-                    rows->acc[r][t] = m40_fmaf(-weights.m[r][sub], sum, rows->acc[r][t]);
-            }
+            rows->acc[r][t] = matmul_scaled(weights.d[r][sub], sums[r][t], rows->acc[r][t]);
+            rows->acc[r][t] = matmul_offset(weights.m[r][sub], MATMUL_HAS_OFFSETS ? x_sums[t] : 0.0f, rows->acc[r][t]);
         }
     }
 }
 
-/* The same for the first n_cols < 32 columns of a sub-block: predicates rather than a shorter loop, because w lives in registers. */
+/* The same for the first n_cols < 32 columns of a sub-block: predicates rather than a shorter loop, because q lives in registers. */
 M40_HD void MATVEC_NAME(matvec_dot_part)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t s, uint32_t b, uint32_t n_cols,
                                          struct MATVEC_NAME(matvec_rows) * rows)
 {
@@ -165,7 +187,7 @@ M40_HD void MATVEC_NAME(matvec_dot_part)(const struct MATVEC_NAME(matvec_x) * ch
             const uint32_t r = i / MATVEC_T, t = i % MATVEC_T;
             float acc = rows->acc[r][t];
 
-            rows->acc[r][t] = c < n_cols ? m40_fmaf(weights.w[r][c], chunk->x[s][c * MATVEC_T + t], acc) : acc;
+            rows->acc[r][t] = c < n_cols ? m40_fmaf(weights.q[r][c], chunk->x[s][c * MATVEC_T + t], acc) : acc;
         }
     }
 }
@@ -223,7 +245,9 @@ M40_HD void MATVEC_NAME(matvec_chunk)(struct MATVEC_NAME(matvec_x) * chunk, cons
             simt_warp_barrier();
         MATVEC_NAME(matvec_bring)(chunk, args, chunk_index * MATMUL_CHUNK + first_col);
         simt_warp_barrier();
-        if (MATMUL_HAS_OFFSETS) {
+        if (!MATMUL_IS_PLAIN) {
+            MATVEC_NAME(matvec_prepare)(chunk);
+            simt_warp_barrier();
             MATVEC_NAME(matvec_sum)(chunk);
             simt_warp_barrier();
         }

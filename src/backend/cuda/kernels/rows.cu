@@ -1,4 +1,4 @@
-/* Work on rows of activations: gather_rows, matmul_start, argmax, and the sums of x that formats with offsets need. */
+/* Work on rows of activations: gather_rows, argmax. */
 #include "backend/cuda/kernels/simt.h"
 #include "backend/cuda/kernels/kernel_args.h"
 #include "backend/cuda/kernels/words.h"
@@ -103,39 +103,5 @@ SIMT_KERNEL(argmax, struct argmax_args, 256)
     if (simt_thread() == 0) {
         args.ids[row] = (int32_t)mine.col;
         args.counters[row] = 0;
-    }
-}
-
-/* ---- sums ---- */
-
-enum { SUMS_A_BLOCK = 32, SUMS_STRIDE = 33 }; /* a stride that keeps the lanes of the summing warp on different banks */
-
-struct block_sums_shared {
-    float x[SUMS_A_BLOCK * SUMS_STRIDE];
-};
-
-/* The block brings 32 sub-blocks of one row into shared memory, coalesced; then one lane sums each, in order. */
-SIMT_KERNEL(block_sums, struct block_sums_args, 128)
-{
-    SIMT_SHARED(struct block_sums_shared, shared);
-    uint32_t first_sum = simt_block_y() * SUMS_A_BLOCK;
-    uint32_t first_col = first_sum * args.sub;
-    const float *x = args.x + (uint64_t)simt_block_x() * args.n_cols + first_col;
-    uint32_t n_cols = args.n_cols - first_col;
-
-    if (n_cols > SUMS_A_BLOCK * args.sub)
-        n_cols = SUMS_A_BLOCK * args.sub;
-    for (uint32_t c = simt_thread(); c < n_cols; c += 128)
-        shared->x[c / args.sub * SUMS_STRIDE + c % args.sub] = x[c];
-    simt_barrier();
-    if (simt_thread() < SUMS_A_BLOCK && first_sum + simt_thread() < args.n_sums) {
-        const float *mine = shared->x + simt_thread() * SUMS_STRIDE;
-        uint32_t begin = simt_thread() * args.sub;
-        uint32_t n = n_cols - begin < args.sub ? n_cols - begin : args.sub;
-        float sum = 0.0f;
-
-        for (uint32_t i = 0; i < n; i++)
-            sum = sum + mine[i];
-        args.sums[(uint64_t)simt_block_x() * args.n_sums + first_sum + simt_thread()] = sum;
     }
 }
