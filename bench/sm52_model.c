@@ -479,7 +479,7 @@ static bool add_step(const struct walk *w, struct sm52_region step, struct sm52_
 static struct sm52_region find_step(const struct sm52_cost *cost, struct sm52_region run, uint32_t *n_rounds)
 {
     const uint32_t n_ffma = sm52_count(cost->kernel, run.first, run.end).n_ffma;
-    const uint32_t n_step = MATMUL_TILE * GEMM_ROWS_OF(cost->n_tokens) * cost->n_tokens / GEMM_THREADS_OF(cost->n_tokens);
+    const uint32_t n_step = MATMUL_TILE * GEMM_ROWS * cost->n_tokens / GEMM_THREADS_OF(cost->n_tokens);
     struct sm52_region around;
 
     *n_rounds = n_ffma ? (n_step + n_ffma / 2) / n_ffma : 1;
@@ -489,13 +489,13 @@ static struct sm52_region find_step(const struct sm52_cost *cost, struct sm52_re
     return cost->hot;
 }
 
-/* Half of a block's warps bring weights, and with T = 128 the other half brings x: the mean of the longest and the shortest way through a step. With T = 32 all go the longest.
+/* With T = 128 a warp widens one of two halves of the columns, a branch each: the mean of the longest and the shortest way through a step. Else all warps go the longest.
  * They meet at barriers, so all wait as long as those that wait longer. */
 static m40llm_status read_gemm(struct sm52_cost *cost, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     const struct sm52_kernel *k = cost->kernel;
-    const bool is_uniform = GEMM_ROWS_OF(cost->n_tokens) == GEMM_THREADS_OF(cost->n_tokens);
+    const bool is_uniform = GEMM_THREADS_OF(cost->n_tokens) <= GEMM_ROWS;
     struct sm52_counts counts[2];
     bool *is_target = find_targets(k);
     struct trail trail = {0};
@@ -583,34 +583,41 @@ static void pick_bound(struct sm52_time *time)
     time->s = time->limit_s[time->bound];
 }
 
-/* The pipes' limits for n_warps warps that each issue `counts`. A load from shared memory is taken as one clock, whatever its width: what it fetches is the same in all
- * lanes, or no more than 128 bytes in all. */
+/* Adds the pipes' limits for n_warps warps that each issue `counts`. A load from shared memory is taken as one clock, whatever its width: what it fetches is the same in
+ * all lanes, or no more than 128 bytes in all. */
 static void pipe_limits(struct sm52_time *time, const struct sm52_counts *counts, double n_warps)
 {
     const double sm_clocks = n_warps / (SM52_SMS * SM52_CLOCK_HZ);
 
-    time->limit_s[SM52_ISSUE] = sm_clocks * counts->slots / 4;
-    time->limit_s[SM52_CONVERSION] = sm_clocks * counts->pipe[SM52_QUARTER];
-    time->limit_s[SM52_SHIFT] = sm_clocks * counts->pipe[SM52_HALF] / 2;
-    time->limit_s[SM52_SHARED_BOUND] = sm_clocks * counts->pipe[SM52_SHARED];
+    time->limit_s[SM52_ISSUE] += sm_clocks * counts->slots / 4;
+    time->limit_s[SM52_CONVERSION] += sm_clocks * counts->pipe[SM52_QUARTER];
+    time->limit_s[SM52_SHIFT] += sm_clocks * counts->pipe[SM52_HALF] / 2;
+    time->limit_s[SM52_SHARED_BOUND] += sm_clocks * counts->pipe[SM52_SHARED];
 }
 
 struct sm52_time sm52_matmul_time(const struct sm52_cost *cost, uint64_t n_rows, uint64_t n_cols, uint64_t n_tokens, double read_bytes_s)
 {
     const double row_tiles = (double)((n_rows + 31) / 32), chunks = (double)((n_cols + 255) / 256);
     struct sm52_time time = {.limit_s[SM52_MEMORY] = row_tiles * chunks * cost->format->tile_bytes / read_bytes_s};
-    const struct sm52_counts *work = cost->family == SM52_MATVEC ? &cost->chunk : &cost->pass;
+    const bool is_stream = cost->family == SM52_MATVEC && cost->n_tokens <= MATVEC_STREAM_TOKENS;
+    const struct sm52_counts *work = cost->family == SM52_MATVEC && !is_stream ? &cost->chunk : &cost->pass;
     double n; /* times that a warp does `work` */
 
     if (cost->family == SM52_MATVEC)
         n = row_tiles / cost->weights.n_row_tiles * chunks;
     else { /* each of a block's warps takes 32 columns in a pass */
-        const uint32_t rows = GEMM_ROWS_OF(cost->n_tokens), n_warps = GEMM_THREADS_OF(cost->n_tokens) / 32;
+        const uint32_t rows = GEMM_ROWS, n_warps = GEMM_THREADS_OF(cost->n_tokens) / 32;
 
         n = (double)((n_rows + rows - 1) / rows) * (double)((n_tokens + cost->n_tokens - 1) / cost->n_tokens) * n_warps *
             (double)((n_cols + 31) / 32);
     }
     pipe_limits(&time, work, n);
+    if (is_stream) { /* what is around the loop, once for each warp that stays */
+        const double n_resident = cost->occupancy.n_warps * SM52_SMS, n_warps = n < n_resident ? n : n_resident;
+
+        pipe_limits(&time, &cost->chunk, n_warps);
+        pipe_limits(&time, &cost->pass, -n_warps);
+    }
     /* a warp issues at most one instruction a clock, and waits for what it loads */
     time.limit_s[SM52_LATENCY] = n * (cost->flight.wait_clocks + work->slots) / (cost->occupancy.n_warps * SM52_SMS * SM52_CLOCK_HZ);
     pick_bound(&time);

@@ -113,24 +113,54 @@ static m40llm_status launch_stream(struct m40_cuda *c, CUfunction kernel, struct
 {
     uint32_t n_groups = n_groups_of(w), n_span = n_groups <= MATVEC_SPAN_GROUPS(tokens) ? n_groups : 1, n_spans = n_groups / n_span;
     uint32_t n_resident = c->n_sms * (MATVEC_RESIDENT_WARPS / (n_span * MATMUL_GROUP)), n_blocks = n_resident / n_spans;
-    uint32_t n_units = m40_cuda_div_up(k->n_rows / (k->is_gated ? 2 : 1), MATMUL_TILE * MATVEC_ROW_TILES(tokens));
+    uint32_t n_units = m40_cuda_div_up(k->n_rows / (k->is_gated ? 2 : 1), MATMUL_TILE * MATVEC_ROW_TILES(tokens, !w->format->sub));
 
     if (n_blocks > n_units)
         n_blocks = n_units;
     return m40_cuda_launch(c, kernel, n_spans, n_blocks ? n_blocks : 1, 1, n_span * MATVEC_GROUP_THREADS, k, err);
 }
 
+/* Makes k->x and k->x_sums what a format with scales takes: n_interleaved tokens side by side, or, where that is 0, a token's columns. */
+static m40llm_status launch_prepare(struct m40_cuda *c, const struct m40_matrix *w, struct matmul_kernel_args *k, uint32_t n_interleaved,
+                                    m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const uint32_t n_subs = k->n_cols / w->format->sub, n_tokens = n_interleaved ? n_interleaved : k->n_tokens;
+    const struct m40_cuda_area *prepared = &c->scratch.prepared_x, *sums = &c->scratch.x_sums;
+    struct prepare_kernel_args a = {
+        .x = k->x,
+        .prepared = m40_cuda_ptr(prepared->addr),
+        .sums = m40_cuda_ptr(sums->addr),
+        .n_cols = k->n_cols,
+        .col_stride = n_interleaved ? n_interleaved : 1,
+        .token_stride = n_interleaved ? 1 : k->n_cols,
+        .sum_token_stride = n_interleaved ? 1 : n_subs,
+    };
+
+    assert((uint64_t)n_tokens * k->n_cols * sizeof(float) <= prepared->n_bytes && (uint64_t)n_tokens * n_subs * sizeof(float) <= sums->n_bytes);
+    M40_TRY(m40_cuda_launch(c, kernels_of(c, w)->prepare, k->n_tokens, m40_cuda_div_up(n_subs, PREPARE_SUBS), 1, PREPARE_THREADS, &a, err));
+    k->x = a.prepared;
+    k->x_sums = a.sums;
+fail:
+    return status;
+}
+
 static m40llm_status launch_matvec(struct m40_cuda *c, const struct m40_matmul_args *args, uint32_t first, uint32_t n_tokens, m40llm_error *err)
 {
     struct matmul_kernel_args k = kernel_args(c, args, first, n_tokens);
+    m40llm_status status = M40LLM_OK;
     unsigned i = 0;
 
     while (1u << i < n_tokens)
         i++;
     if (1u << i <= MATVEC_STREAM_TOKENS)
         return launch_stream(c, kernels_of(c, args->w)->matvec[i], &k, args->w, 1u << i, err);
-    return m40_cuda_launch(c, kernels_of(c, args->w)->matvec[i], m40_cuda_div_up(k.n_rows, MATMUL_TILE * MATVEC_ROW_TILES(1u << i)),
-                           n_groups_of(args->w), 1, MATVEC_GROUP_THREADS, &k, err);
+    if (args->w->format->sub)
+        M40_TRY(launch_prepare(c, args->w, &k, 1u << i, err));
+    M40_TRY(m40_cuda_launch(c, kernels_of(c, args->w)->matvec[i], m40_cuda_div_up(k.n_rows, MATMUL_TILE * MATVEC_ROW_TILES(1u << i, !args->w->format->sub)),
+                            n_groups_of(args->w), 1, MATVEC_GROUP_THREADS, &k, err));
+fail:
+    return status;
 }
 
 static uint32_t gemm_threads(uint32_t tile)
@@ -141,28 +171,12 @@ static uint32_t gemm_threads(uint32_t tile)
 /* The grid's z: how many blocks share K. */
 static uint32_t gemm_sharing(const struct m40_cuda *c, const struct m40_matrix *w, uint32_t n_tokens, uint32_t tile)
 {
-    uint64_t n_blocks = (uint64_t)m40_cuda_div_up(w->n_rows, GEMM_ROWS_OF(tile)) * m40_cuda_div_up(n_tokens, tile);
-    uint64_t n_groups = n_groups_of(w), n_resident = (uint64_t)c->n_sms * (GEMM_RESIDENT_THREADS(tile) / gemm_threads(tile));
+    uint64_t n_blocks = (uint64_t)m40_cuda_div_up(w->n_rows, GEMM_ROWS) * m40_cuda_div_up(n_tokens, tile);
+    uint64_t n_groups = n_groups_of(w), n_resident = (uint64_t)c->n_sms * (GEMM_RESIDENT_THREADS / gemm_threads(tile));
 
     if (n_blocks >= ENOUGH_WAVES * n_resident || n_blocks > M40_CUDA_N_COUNTERS)
         return 1;
-    return n_groups * n_blocks * GEMM_ROWS_OF(tile) * tile * sizeof(float) <= c->scratch.partials.n_bytes ? (uint32_t)n_groups : 1;
-}
-
-/* Makes k->x and k->x_sums what a format with scales takes. */
-static m40llm_status launch_prepare(struct m40_cuda *c, const struct m40_matrix *w, struct matmul_kernel_args *k, m40llm_error *err)
-{
-    m40llm_status status = M40LLM_OK;
-    const uint32_t n_subs = k->n_cols / w->format->sub;
-    const struct m40_cuda_area *prepared = &c->scratch.prepared_x, *sums = &c->scratch.x_sums;
-    struct prepare_kernel_args a = {.x = k->x, .prepared = m40_cuda_ptr(prepared->addr), .sums = m40_cuda_ptr(sums->addr), .n_cols = k->n_cols};
-
-    assert((uint64_t)k->n_tokens * k->n_cols * sizeof(float) <= prepared->n_bytes && (uint64_t)k->n_tokens * n_subs * sizeof(float) <= sums->n_bytes);
-    M40_TRY(m40_cuda_launch(c, kernels_of(c, w)->prepare, k->n_tokens, m40_cuda_div_up(n_subs, PREPARE_SUBS), 1, PREPARE_THREADS, &a, err));
-    k->x = a.prepared;
-    k->x_sums = a.sums;
-fail:
-    return status;
+    return n_groups * n_blocks * GEMM_ROWS * tile * sizeof(float) <= c->scratch.partials.n_bytes ? (uint32_t)n_groups : 1;
 }
 
 static m40llm_status launch_gemm(struct m40_cuda *c, const struct m40_matmul_args *args, uint32_t first, uint32_t n_tokens, unsigned kernel,
@@ -174,8 +188,8 @@ static m40llm_status launch_gemm(struct m40_cuda *c, const struct m40_matmul_arg
     struct matmul_kernel_args k = kernel_args(c, args, first, n_tokens);
 
     if (w->format->sub)
-        M40_TRY(launch_prepare(c, w, &k, err));
-    M40_TRY(m40_cuda_launch(c, kernels_of(c, w)->gemm[kernel], m40_cuda_div_up(w->n_rows, GEMM_ROWS_OF(tile)), m40_cuda_div_up(n_tokens, tile),
+        M40_TRY(launch_prepare(c, w, &k, 0, err));
+    M40_TRY(m40_cuda_launch(c, kernels_of(c, w)->gemm[kernel], m40_cuda_div_up(w->n_rows, GEMM_ROWS), m40_cuda_div_up(n_tokens, tile),
                             gemm_sharing(c, w, n_tokens, tile), gemm_threads(tile), &k, err));
 fail:
     return status;
@@ -192,7 +206,7 @@ enum {
     MATVEC_PLAN_TOKENS = 64, /* with more tokens the mat-vec kernels are not considered */
 };
 /* Of a block for a step; of a warp for a chunk. */
-static const uint64_t gemm_clocks[N_GEMMS] = {3700, 1650, 6500}, matvec_clocks[N_MATVECS] = {414, 571, 880, 1412, 2930};
+static const uint64_t gemm_clocks[N_GEMMS] = {3990, 2930, 6240}, matvec_clocks[N_MATVECS] = {311, 514, 815, 1493, 2640};
 
 struct piece {
     unsigned kernel;   /* of format_kernels.gemm, or BY_MATVEC */
@@ -225,7 +239,7 @@ static struct piece plan_matvecs(const struct m40_cuda *c, const struct m40_matr
 static uint64_t clocks_of_gemm(const struct m40_cuda *c, const struct m40_matrix *w, unsigned kernel, uint32_t n_tokens)
 {
     const uint32_t tile = gemm_tiles[kernel], sharing = gemm_sharing(c, w, n_tokens, tile);
-    uint64_t n_blocks = (uint64_t)sharing * m40_cuda_div_up(w->n_rows, GEMM_ROWS_OF(tile)) * m40_cuda_div_up(n_tokens, tile);
+    uint64_t n_blocks = (uint64_t)sharing * m40_cuda_div_up(w->n_rows, GEMM_ROWS) * m40_cuda_div_up(n_tokens, tile);
     uint64_t n_cols = sharing > 1 ? MATMUL_GROUP * MATMUL_CHUNK : w->n_cols;
 
     return LAUNCH_CLOCKS + m40_cuda_div_up(n_cols, MATMUL_TILE * GEMM_TEAMS_OF(tile)) *

@@ -1,9 +1,9 @@
-/* gemm<T>_<format>: y for many tokens, in the order of docs/numerics.md. Included by matmul_tmpl.h once for each T, with GEMM_T = T and GEMM_MICRO_T defined.
+/* gemm<T>_<format>: y for many tokens, in the order of docs/numerics.md. Included by matmul_tmpl.h once for each T, with GEMM_T = T defined.
  *
  * A block owns GEMM_R rows x GEMM_T tokens and one group of K, or all of K, and walks it in steps of one sub-block of 32: warps widen the weights of the row tiles into
- * shared memory and bring x; then every thread multiplies along k for its 8 rows x GEMM_MICRO_T tokens. Only the sums of the sub-block and of the chunk are registers: the sums of the group and of
- * all groups wait in local memory, where a chunk's end finds them, once in 256 columns. A thread's rows and tokens are runs of four, so that each is one 128-bit load; the
- * runs of neighbouring threads lie side by side: 8 along the rows x 4 along the tokens are a warp.
+ * shared memory and bring x, both loaded a step ahead; then every thread multiplies along k for its 8 rows x 8 tokens. Only the sums of the sub-block and of the chunk are registers: the
+ * sums of the group and of all groups wait in local memory, where a chunk's end finds them, once in 256 columns. A thread's rows and tokens are runs of four, so that each is one
+ * 128-bit load; the runs of neighbouring threads lie side by side: 8 along the rows x 4 along the tokens are a warp. (With 8 x 4 a thread, shared memory is what limits.)
  *
  * Where a block's rows and tokens are too few to keep a multiprocessor busy, it has two teams of threads: each walks every second chunk, with weights and x of its own, and they meet at a
  * chunk's end, where the first adds the chunk sums in order.
@@ -13,18 +13,19 @@
 #define GEMM_JOIN(name, t)          GEMM_JOIN_EXPANDED(name, t)
 #define GEMM_JOIN_EXPANDED(name, t) name##t
 
-#define GEMM_R           GEMM_ROWS_OF(GEMM_T)
+#define GEMM_R           GEMM_ROWS
 #define GEMM_TEAMS       GEMM_TEAMS_OF(GEMM_T)
 #define GEMM_TEAM        GEMM_THREADS_OF(GEMM_T) /* threads */
 #define GEMM_BLOCK       (GEMM_TEAM * GEMM_TEAMS)
 #define GEMM_WARPS       (GEMM_TEAM / SIMT_WARP)
+#define GEMM_MICRO_T     8
 #define GEMM_WARP_TOKENS (4 * GEMM_MICRO_T)
 #define GEMM_ROW_WARPS   (GEMM_R / 64)
-#define GEMM_W_WARPS     (GEMM_R / MATMUL_TILE) /* the first ones bring a row tile of weights each */
-/* All warps bring x, loaded a step ahead; or, where there are no registers for that, those that bring no weights do. */
-#define GEMM_IS_AHEAD       (GEMM_MICRO_T == 4)
-#define GEMM_X_WARPS        (GEMM_IS_AHEAD ? GEMM_WARPS : GEMM_WARPS - GEMM_W_WARPS)
-#define GEMM_X_TOKENS       (GEMM_T / GEMM_X_WARPS) /* of each of them */
+/* What a warp brings of a step: GEMM_W_TILES row tiles of weights, or one of GEMM_W_PARTS parts of the columns of one; and the x of GEMM_X_TOKENS tokens. */
+#define GEMM_ROW_TILES      (GEMM_R / MATMUL_TILE)
+#define GEMM_W_TILES        (GEMM_ROW_TILES > GEMM_WARPS ? GEMM_ROW_TILES / GEMM_WARPS : 1)
+#define GEMM_W_PARTS        (GEMM_WARPS > GEMM_ROW_TILES ? GEMM_WARPS / GEMM_ROW_TILES : 1)
+#define GEMM_X_TOKENS       (GEMM_T / GEMM_WARPS)
 #define GEMM_UNROLL_COLUMNS 16
 
 /* What a team has of a step. */
@@ -46,8 +47,10 @@ struct GEMM_NAME(gemm_sums) {
     struct matmul_vec4 v[GEMM_MICRO_T][2];
 };
 
-/* What a thread brings of a step's x. */
+/* What a thread brings of a step: row `lane` of its warp's tiles, column `lane` of its warp's tokens. */
 struct GEMM_NAME(gemm_next) {
+    struct FORMAT_NAME(lane) state[GEMM_W_TILES];
+    struct FORMAT_NAME(quants) quants[GEMM_W_TILES];
     float x[GEMM_X_TOKENS];
     float sums[MATMUL_SUBS];
 };
@@ -76,36 +79,29 @@ M40_HD uint32_t GEMM_NAME(gemm_thread)(void)
     return GEMM_TEAMS == 1 ? simt_thread() : simt_thread() % GEMM_TEAM;
 }
 
-/* Widens sub-block b of the tile: row `lane` by this lane. row_tile: within the block. */
-M40_HD void GEMM_NAME(gemm_bring_w)(struct GEMM_NAME(gemm_tile) * to, const uint8_t *tile, uint32_t row_tile, uint32_t b)
-{
-    const uint32_t row = row_tile * MATMUL_TILE + simt_lane();
-    struct FORMAT_NAME(lane) state;
-    struct FORMAT_NAME(quants) quants;
-    float q[MATMUL_TILE], d[MATMUL_SUBS], m[MATMUL_SUBS];
-
-    FORMAT_NAME(open)(&state, tile, simt_lane());
-    FORMAT_NAME(load)(&quants, tile, simt_lane(), b);
-    matmul_weights(&state, &quants, b, q, d, m);
-    M40_UNROLL
-    for (uint32_t k = 0; k < MATMUL_TILE; k++)
-        to->w[k][row] = q[k];
-    M40_UNROLL
-    for (uint32_t sub = 0; sub < MATMUL_SUBS && !MATMUL_IS_PLAIN; sub++) {
-        to->d[sub][row] = d[sub];
-        if (MATMUL_HAS_OFFSETS)
-            to->m[sub][row] = m[sub];
-    }
-}
-
 /* The first of the tokens whose x this warp brings. */
 M40_HD uint32_t GEMM_NAME(gemm_x_token)(void)
 {
-    return (GEMM_NAME(gemm_warp)() - (GEMM_WARPS - GEMM_X_WARPS)) * GEMM_X_TOKENS;
+    return GEMM_NAME(gemm_warp)() * GEMM_X_TOKENS;
 }
 
-/* Loads columns first_col .. + 31 of x (lane = column) for the warp's GEMM_X_TOKENS tokens, and the sums over them. What does not exist is taken from the last token or
- * column, and enters no sum that is stored. */
+/* Loads sub-block b of the warp's row tiles. Where there is no such tile or chunk, the last one is taken: what it makes is not stored. */
+M40_HD void GEMM_NAME(gemm_load_w)(struct GEMM_NAME(gemm_next) * next, const struct matmul_kernel_args *args, uint32_t chunk, uint32_t b)
+{
+    const uint32_t last = (args->n_rows - 1) / MATMUL_TILE, n_chunks = matmul_chunks(args->n_cols);
+
+    M40_UNROLL
+    for (uint32_t i = 0; i < GEMM_W_TILES; i++) {
+        const uint32_t row_tile = simt_block_x() * GEMM_ROW_TILES + (GEMM_NAME(gemm_warp)() + i * GEMM_WARPS) % GEMM_ROW_TILES;
+        const uint8_t *tile = matmul_tile(args->tiles, args->n_cols, row_tile < last ? row_tile : last, chunk < n_chunks ? chunk : n_chunks - 1);
+
+        FORMAT_NAME(open)(&next->state[i], tile, simt_lane());
+        FORMAT_NAME(load)(&next->quants[i], tile, simt_lane(), b);
+    }
+}
+
+/* Loads columns first_col .. + 31 of x for the warp's tokens, and the sums over them. What does not exist is taken from the last token or column, and enters no sum that is
+ * stored. */
 M40_HD void GEMM_NAME(gemm_load_x)(struct GEMM_NAME(gemm_next) * next, const struct GEMM_NAME(gemm_shared) * shared,
                                    const struct matmul_kernel_args *args, const struct GEMM_NAME(gemm_place) * place, uint32_t first_col)
 {
@@ -122,6 +118,40 @@ M40_HD void GEMM_NAME(gemm_load_x)(struct GEMM_NAME(gemm_next) * next, const str
         M40_UNROLL
         for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++)
             next->sums[sub] = first_col < args->n_cols ? sums[sub] : 0.0f;
+    }
+}
+
+/* Sub-block b of the chunk. */
+M40_HD void GEMM_NAME(gemm_load)(struct GEMM_NAME(gemm_next) * next, const struct GEMM_NAME(gemm_shared) * shared,
+                                 const struct matmul_kernel_args *args, const struct GEMM_NAME(gemm_place) * place, uint32_t chunk, uint32_t b)
+{
+    GEMM_NAME(gemm_load_w)(next, args, chunk, b);
+    GEMM_NAME(gemm_load_x)(next, shared, args, place, chunk * MATMUL_CHUNK + b * MATMUL_TILE);
+}
+
+/* Widens what gemm_load_w loaded of sub-block b into shared memory: row `lane` by this lane. */
+M40_HD void GEMM_NAME(gemm_bring_w)(struct GEMM_NAME(gemm_tile) * to, const struct GEMM_NAME(gemm_next) * next, uint32_t b)
+{
+    M40_UNROLL
+    for (uint32_t i = 0; i < GEMM_W_TILES; i++) {
+        const uint32_t index = GEMM_NAME(gemm_warp)() + i * GEMM_WARPS, row = index % GEMM_ROW_TILES * MATMUL_TILE + simt_lane();
+        float q[MATMUL_TILE], d[MATMUL_SUBS], m[MATMUL_SUBS];
+
+        matmul_weights(&next->state[i], &next->quants[i], b, q, d, m);
+        M40_UNROLL
+        for (uint32_t part = 0; part < GEMM_W_PARTS; part++) {
+            if (GEMM_W_PARTS > 1 && index / GEMM_ROW_TILES != part)
+                continue;
+            M40_UNROLL
+            for (uint32_t k = 0; k < MATMUL_TILE / GEMM_W_PARTS; k++)
+                to->w[part * (MATMUL_TILE / GEMM_W_PARTS) + k][row] = q[part * (MATMUL_TILE / GEMM_W_PARTS) + k];
+        }
+        M40_UNROLL
+        for (uint32_t sub = 0; sub < MATMUL_SUBS && !MATMUL_IS_PLAIN; sub++) {
+            to->d[sub][row] = d[sub];
+            if (MATMUL_HAS_OFFSETS)
+                to->m[sub][row] = m[sub];
+        }
     }
 }
 
@@ -229,48 +259,26 @@ M40_HD void GEMM_NAME(gemm_step)(const struct GEMM_NAME(gemm_tile) * from, uint3
     }
 }
 
-/* The tile of this warp's rows; the last one where it does not exist: what it makes is not stored. */
-M40_HD const uint8_t *GEMM_NAME(gemm_tile_of)(const struct matmul_kernel_args *args, uint32_t chunk)
-{
-    const uint32_t last = (args->n_rows - 1) / MATMUL_TILE, row_tile = simt_block_x() * GEMM_W_WARPS + GEMM_NAME(gemm_warp)() % GEMM_W_WARPS;
-
-    return matmul_tile(args->tiles, args->n_cols, row_tile < last ? row_tile : last, chunk);
-}
-
-/* acc = the sums of the chunk's n_cols columns (0: the team has none), in steps for the n_block_cols of the block's longest chunk. `next` has the x of its first step, and then of the first step of the team's next chunk. */
+/* acc = the sums of the chunk's n_cols columns (0: the team has none), in steps for the n_block_cols of the block's longest chunk. `next` has its first step, and then the first
+ * one of the team's next chunk. */
 M40_HD void GEMM_NAME(gemm_chunk)(struct GEMM_NAME(gemm_shared) * shared, const struct matmul_kernel_args *args, uint32_t chunk, uint32_t n_cols,
                                   uint32_t n_block_cols, const struct GEMM_NAME(gemm_place) * place, struct GEMM_NAME(gemm_next) * next,
                                   struct GEMM_NAME(gemm_sums) * acc)
 {
     struct GEMM_NAME(gemm_tile) *own = &shared->tiles[GEMM_NAME(gemm_team)()];
-    const uint8_t *tile = GEMM_NAME(gemm_tile_of)(args, chunk);
 
-    if (GEMM_NAME(gemm_warp)() < GEMM_W_WARPS && chunk + GEMM_TEAMS < matmul_chunks(args->n_cols))
-        for (uint32_t line = simt_lane() * GEMM_LINE_BYTES; line < FORMAT_NAME(TILE_BYTES); line += SIMT_WARP * GEMM_LINE_BYTES)
-            simt_prefetch(tile + GEMM_TEAMS * FORMAT_NAME(TILE_BYTES) + line);
     M40_UNROLL
     for (uint32_t t = 0; t < GEMM_MICRO_T; t++)
         acc->v[t][0] = acc->v[t][1] = (struct matmul_vec4){{0.0f, 0.0f, 0.0f, 0.0f}};
     for (uint32_t b = 0; b * MATMUL_TILE < n_block_cols; b++) {
         const uint32_t n_left = GEMM_TEAMS == 1 || n_cols > b * MATMUL_TILE ? n_cols - b * MATMUL_TILE : 0;
-        const uint32_t next_chunk =
-            GEMM_TEAMS == 1 || (b + 1) * MATMUL_TILE < n_block_cols ? chunk : chunk + GEMM_TEAMS - 1; /* and columns behind its end */
+        const int is_last = (b + 1) * MATMUL_TILE >= n_block_cols;
 
         simt_barrier();
-        if (GEMM_NAME(gemm_warp)() < GEMM_W_WARPS) {
-            if (GEMM_TEAMS == 1 || n_left)
-                GEMM_NAME(gemm_bring_w)(own, tile, GEMM_NAME(gemm_warp)(), b);
-        } else if (!GEMM_IS_AHEAD) {
-            struct GEMM_NAME(gemm_next) now;
-
-            GEMM_NAME(gemm_load_x)(&now, shared, args, place, chunk * MATMUL_CHUNK + b * MATMUL_TILE);
-            GEMM_NAME(gemm_bring_x)(own, &now);
-        }
-        if (GEMM_IS_AHEAD)
-            GEMM_NAME(gemm_bring_x)(own, next);
+        GEMM_NAME(gemm_bring_w)(own, next, b);
+        GEMM_NAME(gemm_bring_x)(own, next);
         simt_barrier();
-        if (GEMM_IS_AHEAD)
-            GEMM_NAME(gemm_load_x)(next, shared, args, place, next_chunk * MATMUL_CHUNK + (b + 1) * MATMUL_TILE);
+        GEMM_NAME(gemm_load)(next, shared, args, place, is_last ? chunk + GEMM_TEAMS : chunk, is_last ? 0 : b + 1);
         if (!place->is_idle && (GEMM_TEAMS == 1 || n_left))
             GEMM_NAME(gemm_step)(own, n_left < MATMUL_TILE ? n_left : MATMUL_TILE, place, acc);
     }
@@ -329,8 +337,7 @@ M40_HD void GEMM_NAME(gemm_walk)(struct GEMM_NAME(gemm_shared) * shared, const s
     struct GEMM_NAME(gemm_chains) chains;
     struct GEMM_NAME(gemm_next) next;
 
-    if (GEMM_IS_AHEAD)
-        GEMM_NAME(gemm_load_x)(&next, shared, args, place, (first + GEMM_NAME(gemm_team)()) * MATMUL_CHUNK);
+    GEMM_NAME(gemm_load)(&next, shared, args, place, first + GEMM_NAME(gemm_team)(), 0);
     for (uint32_t chunk = first; chunk < end; chunk += GEMM_TEAMS) {
         const uint32_t own = chunk + GEMM_NAME(gemm_team)(), n_longest = matmul_chunk_cols(args->n_cols, chunk); /* no later chunk is longer */
         const uint32_t n_cols = GEMM_TEAMS == 1 ? n_longest : own < end ? matmul_chunk_cols(args->n_cols, own) : 0;
@@ -393,7 +400,7 @@ M40_HD int GEMM_NAME(gemm_meet)(struct GEMM_NAME(gemm_shared) * shared, const st
     return 1;
 }
 
-MATMUL_KERNEL_RESIDENT(GEMM_NAME(gemm), struct matmul_kernel_args, GEMM_BLOCK, GEMM_RESIDENT_THREADS(GEMM_T) / GEMM_BLOCK)
+MATMUL_KERNEL_RESIDENT(GEMM_NAME(gemm), struct matmul_kernel_args, GEMM_BLOCK, GEMM_RESIDENT_THREADS / GEMM_BLOCK)
 {
     SIMT_SHARED(struct GEMM_NAME(gemm_shared), shared);
     const uint32_t first_token = simt_block_y() * GEMM_T, warp = GEMM_NAME(gemm_warp)(), warp_token = warp / GEMM_ROW_WARPS * GEMM_WARP_TOKENS;
@@ -434,9 +441,9 @@ MATMUL_KERNEL_RESIDENT(GEMM_NAME(gemm), struct matmul_kernel_args, GEMM_BLOCK, G
 #undef GEMM_WARPS
 #undef GEMM_WARP_TOKENS
 #undef GEMM_ROW_WARPS
-#undef GEMM_W_WARPS
-#undef GEMM_IS_AHEAD
-#undef GEMM_X_WARPS
+#undef GEMM_ROW_TILES
+#undef GEMM_W_TILES
+#undef GEMM_W_PARTS
 #undef GEMM_X_TOKENS
 #undef GEMM_UNROLL_COLUMNS
 #undef GEMM_T

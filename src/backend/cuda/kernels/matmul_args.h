@@ -1,9 +1,9 @@
 /* What the kernels of matmul_<format>.cu take, and the sizes that host and kernels agree on. One module per weight format:
  *   matvec<T>_<format>   y for at most T tokens; T = 1, 2, 4: grid (spans of K, blocks that share the row tiles), MATVEC_GROUP_THREADS for each group of the span;
- *                        T = 8, 16: grid (row tiles / MATVEC_ROW_TILES(T), groups of K), MATVEC_GROUP_THREADS
+ *                        T = 8, 16: grid (row tiles / MATVEC_ROW_TILES, groups of K), MATVEC_GROUP_THREADS
  *   gemm<T>_<format>     y for any number of tokens, in blocks of T = 32, 64, 128; grid: (row blocks, token blocks, groups of K or 1), GEMM_TEAMS_OF(T) teams of
  *                        GEMM_THREADS_OF(T)
- *   prepare_<format>     what gemm takes of x, for formats with scales; grid: (tokens, sub-blocks / PREPARE_SUBS), PREPARE_THREADS
+ *   prepare_<format>     what gemm, matvec8 and matvec16 take of x, for formats with scales; grid: (tokens, sub-blocks / PREPARE_SUBS), PREPARE_THREADS
  *   embed_<format>       rows of the matrix; grid: (tokens), EMBED_THREADS
  *   dequant_<format>     weights as FP32, for cuBLAS; grid: (row tiles, chunks of columns), DEQUANT_THREADS
  * The weights are tiles of 32 rows x 256 columns (tensor/format.h). */
@@ -20,18 +20,18 @@
 #define MATVEC_MAX_TOKENS    16
 /* The kernels for so many tokens or fewer stream through row tiles with x in shared memory (matvec_tmpl.h); it has no room for the x of more (matvec_wide_tmpl.h). */
 #define MATVEC_STREAM_TOKENS 4
-/* Row tiles that a warp works on at once. From four tokens on each x that is loaded serves two rows of a lane: measured to pay there, and not below (docs/performance.md). */
-#define MATVEC_ROW_TILES(n_tokens)   ((n_tokens) < 4 ? 1 : 2)
+/* Row tiles that a warp works on at once. From four tokens on each x that is loaded serves several rows of a lane: measured to pay there, and not below; four where a format leaves the
+ * registers for it (docs/performance.md). */
+#define MATVEC_ROW_TILES(n_tokens, is_plain) ((n_tokens) < 4 ? 1 : (n_tokens) == 8 && (is_plain) ? 4 : 2)
 #define MATVEC_SPAN_GROUPS(n_tokens) ((n_tokens) == 1 ? 2 : 1) /* groups of K that a streaming block may own */
 #define MATVEC_BUFFERS(n_tokens)     ((n_tokens) < 4 ? 2 : 1)  /* of chunk sums */
 #define MATVEC_RESIDENT_WARPS        16                        /* of streaming blocks on a multiprocessor: 128 registers each */
 
-#define GEMM_ROWS_OF(t)       ((t) == 32 ? 128 : 64) /* of a block */
-#define GEMM_THREADS_OF(t)    128                    /* of a team: 8 rows x 4 tokens each; T = 128: 8 x 8 */
+#define GEMM_ROWS             128       /* of a block */
+#define GEMM_THREADS_OF(t)    ((t) * 2) /* of a team: 8 rows x 8 tokens each */
 #define GEMM_TEAMS_OF(t)      ((t) == 32 ? 2 : 1)      /* of a block */
 #define GEMM_PAD              4                        /* keeps 16-byte alignment and spreads the columns over the banks */
-#define GEMM_LINE_BYTES       128                      /* of the cache */
-#define GEMM_RESIDENT_THREADS(t) ((t) == 128 ? 384 : 512) /* on a multiprocessor: 168 registers each, or 128 */
+#define GEMM_RESIDENT_THREADS 256                      /* on a multiprocessor, or more: 255 registers each */
 
 #define EMBED_THREADS 256
 
@@ -43,11 +43,11 @@
 /* y[t][r] as m40_matmul_args has it. */
 struct matmul_kernel_args {
     const uint8_t *tiles;    /* [row tiles][chunks][tile_bytes] */
-    const float *x;          /* [n_tokens][n_cols]; for gemm of a format with scales, prepared */
+    const float *x;          /* [n_tokens][n_cols]; prepared for gemm of a format with scales; for its matvec8 and matvec16, [n_cols][8 or 16] prepared */
     const float *bias;       /* [n_rows] or NULL */
     const float *residual;   /* [n_tokens][n_rows] or NULL */
     float *y;                /* [n_tokens][n_rows] */
-    const float *x_sums;     /* [n_tokens][n_cols / sub]: from prepare_<format>; as prepared x */
+    const float *x_sums;     /* [n_tokens][n_cols / sub], or [n_cols / sub][8 or 16]; where x is prepared */
     float *partials; /* group sums, where blocks share K: matvec [groups][n_tokens][n_rows], gemm [groups][token blocks][row blocks][rows * tokens] */
     uint32_t *counters; /* [row tiles or blocks of the gemm], zero, and zero again afterwards; as partials */
     uint32_t n_rows, n_cols;
@@ -60,9 +60,10 @@ struct matmul_kernel_args {
 
 struct prepare_kernel_args {
     const float *x;  /* [grid_x][n_cols] */
-    float *prepared; /* [grid_x][n_cols] */
-    float *sums;     /* [grid_x][n_cols / sub] */
+    float *prepared; /* x of token t and column c: t * token_stride + c * col_stride */
+    float *sums;     /* of token t and sub-block s: t * sum_token_stride + s * col_stride */
     uint32_t n_cols;
+    uint32_t col_stride, token_stride, sum_token_stride;
 };
 
 struct embed_kernel_args {

@@ -50,7 +50,9 @@ M40_HD uint32_t matmul_chunks(uint32_t n_cols)
 
 M40_HD const uint8_t *matmul_tile(const uint8_t *tiles, uint32_t n_cols, uint32_t row_tile, uint32_t chunk)
 {
-    return tiles + ((uint64_t)row_tile * matmul_chunks(n_cols) + chunk) * FORMAT_NAME(TILE_BYTES);
+    const uint32_t row_bytes = matmul_chunks(n_cols) * FORMAT_NAME(TILE_BYTES); /* below 2^32 up to 2^25 columns */
+
+    return tiles + (uint64_t)row_tile * row_bytes + chunk * FORMAT_NAME(TILE_BYTES);
 }
 
 /* x[token][col], or 0 where there is none. */
@@ -142,14 +144,11 @@ M40_HD void matmul_store(const struct matmul_kernel_args *args, uint32_t token, 
 #include "backend/cuda/kernels/matvec_wide_tmpl.h"
 #define MATVEC_T 16
 #include "backend/cuda/kernels/matvec_wide_tmpl.h"
-#define GEMM_T       32
-#define GEMM_MICRO_T 4
+#define GEMM_T 32
 #include "backend/cuda/kernels/gemm_tmpl.h"
-#define GEMM_T       64
-#define GEMM_MICRO_T 4
+#define GEMM_T 64
 #include "backend/cuda/kernels/gemm_tmpl.h"
-#define GEMM_T       128
-#define GEMM_MICRO_T 8
+#define GEMM_T 128
 #include "backend/cuda/kernels/gemm_tmpl.h"
 #include "backend/cuda/kernels/prepare_tmpl.h"
 #include "backend/cuda/kernels/embed_tmpl.h"

@@ -11,7 +11,7 @@
 #define MATVEC_JOIN_EXPANDED(name, t) name##t
 
 #define MATVEC_STEP  (MATVEC_T < 4 ? 4 / MATVEC_T : 1) /* columns whose x is one or more whole 128-bit loads */
-#define MATVEC_R     MATVEC_ROW_TILES(MATVEC_T)
+#define MATVEC_R     MATVEC_ROW_TILES(MATVEC_T, MATMUL_IS_PLAIN)
 #define MATVEC_WARPS (MATVEC_SPAN_GROUPS(MATVEC_T) * MATMUL_GROUP) /* of a block, at most */
 /* Floats of a sub-block's x, with a gap that puts the sub-blocks of a chunk into different banks. */
 #define MATVEC_STRIDE (MATMUL_TILE * MATVEC_T + 4)

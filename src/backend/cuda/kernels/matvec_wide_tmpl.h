@@ -11,7 +11,7 @@
 
 #define MATVEC_STAGE_SUBS (32 / MATVEC_T) /* sub-blocks of 32 columns in a stage */
 #define MATVEC_STAGES     (MATMUL_CHUNK_SUBS / MATVEC_STAGE_SUBS)
-#define MATVEC_R          MATVEC_ROW_TILES(MATVEC_T)
+#define MATVEC_R          MATVEC_ROW_TILES(MATVEC_T, MATMUL_IS_PLAIN)
 #define MATVEC_IS_AHEAD   (MATMUL_PIECES * MATVEC_R <= 4) /* there are registers to load a sub-block ahead */
 /* Floats of a sub-block's x, with a gap that puts the sub-blocks of a warp into different banks. */
 #define MATVEC_STRIDE (MATMUL_TILE * MATVEC_T + MATVEC_T)
@@ -24,7 +24,7 @@ struct MATVEC_NAME(matvec_x) {
 struct MATVEC_NAME(matvec_shared) {
     union {
         struct MATVEC_NAME(matvec_x) chunks[MATMUL_GROUP];          /* while the warps walk */
-        float sums[MATMUL_GROUP][MATVEC_R * MATVEC_T][MATMUL_TILE]; /* then */
+        float sums[MATMUL_GROUP][MATVEC_R * MATVEC_T][MATMUL_TILE]; /* then; token * MATVEC_R + row tile */
     } u;
     uint32_t is_last;
 };
@@ -54,43 +54,31 @@ M40_HD void MATVEC_NAME(matvec_bring_whole)(struct MATVEC_NAME(matvec_x) * to, c
     }
 }
 
+/* The same of x that is prepared, with its sums: what exists of it lies in memory as it does here. */
+M40_HD void MATVEC_NAME(matvec_bring_prepared)(struct MATVEC_NAME(matvec_x) * to, const struct matmul_kernel_args *args, uint32_t first_col)
+{
+    const float *x = args->x + (uint64_t)first_col * MATVEC_T + simt_lane() * 4, *sums = args->x_sums + (uint64_t)first_col / MATMUL_SUB * MATVEC_T;
+
+    M40_UNROLL
+    for (uint32_t s = 0; s < MATVEC_STAGE_SUBS; s++) {
+        if (first_col + s * MATMUL_TILE >= args->n_cols)
+            continue;
+        M40_UNROLL
+        for (uint32_t i = 0; i < MATMUL_TILE * MATVEC_T; i += SIMT_WARP * 4)
+            *(struct matmul_vec4 *)(void *)&to->x[s][i + simt_lane() * 4] = matmul_load4(x + s * MATMUL_TILE * MATVEC_T + i);
+        if (simt_lane() < MATMUL_SUBS * MATVEC_T)
+            (&to->sums[s][0][0])[simt_lane()] = sums[s * MATMUL_SUBS * MATVEC_T + simt_lane()];
+    }
+}
+
 M40_HD void MATVEC_NAME(matvec_bring)(struct MATVEC_NAME(matvec_x) * to, const struct matmul_kernel_args *args, uint32_t first_col)
 {
-    if (first_col + MATVEC_STAGE_SUBS * MATMUL_TILE <= args->n_cols)
+    if (!MATMUL_IS_PLAIN)
+        MATVEC_NAME(matvec_bring_prepared)(to, args, first_col);
+    else if (first_col + MATVEC_STAGE_SUBS * MATMUL_TILE <= args->n_cols)
         MATVEC_NAME(matvec_bring_whole)(to, args, first_col);
     else
         MATVEC_NAME(matvec_bring_part)(to, args, first_col);
-}
-
-/* The stage's x, in place, as matmul uses it. */
-M40_HD void MATVEC_NAME(matvec_prepare)(struct MATVEC_NAME(matvec_x) * chunk)
-{
-    M40_UNROLL
-    for (uint32_t s = 0; s < MATVEC_STAGE_SUBS; s++) {
-        M40_UNROLL
-        for (uint32_t t = 0; t < MATVEC_T; t += 4) {
-            float *x = &chunk->x[s][simt_lane() * MATVEC_T + t];
-            const struct matmul_vec4 four = matmul_load4(x);
-
-            matmul_store4(x, matmul_prepare(four.v[0], simt_lane()), matmul_prepare(four.v[1], simt_lane()), matmul_prepare(four.v[2], simt_lane()),
-                          matmul_prepare(four.v[3], simt_lane()));
-        }
-    }
-}
-
-/* Sums of x over the sub-blocks, each by one lane. */
-M40_HD void MATVEC_NAME(matvec_sum)(struct MATVEC_NAME(matvec_x) * chunk)
-{
-    for (uint32_t i = simt_lane(); i < MATVEC_STAGE_SUBS * MATMUL_SUBS * MATVEC_T; i += SIMT_WARP) {
-        uint32_t t = i % MATVEC_T, sub = i / MATVEC_T % MATMUL_SUBS, s = i / MATVEC_T / MATMUL_SUBS;
-        const float *x = &chunk->x[s][sub * MATMUL_SUB * MATVEC_T + t];
-        float sum = 0.0f;
-
-        M40_UNROLL
-        for (uint32_t c = 0; c < MATMUL_SUB; c++)
-            sum = matmul_sum_link(sum, x[c * MATVEC_T], c);
-        chunk->sums[s][sub][t] = matmul_sum_end(sum);
-    }
 }
 
 /* What a warp has of its row tiles. */
@@ -113,11 +101,13 @@ M40_HD void MATVEC_NAME(matvec_widen)(struct MATVEC_NAME(matvec_rows) * rows, ui
 
     M40_UNROLL
     for (uint32_t r = 0; r < MATVEC_R; r++) {
+        const uint8_t *tile = rows->tile[r];
+
         quants[r] = rows->quants[r];
         if (MATVEC_IS_AHEAD)
-            FORMAT_NAME(load)(&rows->quants[r], rows->tile[r], simt_lane(), b + 1 < MATMUL_CHUNK_SUBS ? b + 1 : b);
+            FORMAT_NAME(load)(&rows->quants[r], tile, simt_lane(), b + 1 < MATMUL_CHUNK_SUBS ? b + 1 : b);
         else
-            FORMAT_NAME(load)(&quants[r], rows->tile[r], simt_lane(), b);
+            FORMAT_NAME(load)(&quants[r], tile, simt_lane(), b);
     }
     if (MATVEC_IS_AHEAD)
         simt_hold_loads();
@@ -126,20 +116,31 @@ M40_HD void MATVEC_NAME(matvec_widen)(struct MATVEC_NAME(matvec_rows) * rows, ui
         matmul_weights(&rows->state[r], &quants[r], b, weights->q[r], weights->d[r], weights->m[r]);
 }
 
+/* MATVEC_T floats of shared memory. */
+M40_HD void MATVEC_NAME(matvec_load)(const float *from, float to[MATVEC_T])
+{
+    M40_UNROLL
+    for (uint32_t i = 0; i < MATVEC_T; i += 4) {
+        const struct matmul_vec4 four = matmul_load4(from + i);
+
+        M40_UNROLL
+        for (uint32_t j = 0; j < 4; j++)
+            to[i + j] = four.v[j];
+    }
+}
+
 /* Column c of sub-block s of the stage. */
 M40_HD void MATVEC_NAME(matvec_column)(const struct MATVEC_NAME(matvec_x) * chunk, uint32_t s, uint32_t c,
                                        const struct MATVEC_NAME(matvec_weights) * weights, float sums[MATVEC_R][MATVEC_T])
 {
-    struct matmul_vec4 x[MATVEC_T / 4];
+    float x[MATVEC_T];
 
-    M40_UNROLL
-    for (uint32_t i = 0; i < MATVEC_T / 4; i++)
-        x[i] = matmul_load4(&chunk->x[s][c * MATVEC_T + i * 4]);
+    MATVEC_NAME(matvec_load)(&chunk->x[s][c * MATVEC_T], x);
     M40_UNROLL
     for (uint32_t r = 0; r < MATVEC_R; r++) {
         M40_UNROLL
         for (uint32_t t = 0; t < MATVEC_T; t++)
-            sums[r][t] = m40_fmaf(weights->q[r][c], x[t / 4].v[t % 4], sums[r][t]);
+            sums[r][t] = m40_fmaf(weights->q[r][c], x[t], sums[r][t]);
     }
 }
 
@@ -151,24 +152,27 @@ M40_HD void MATVEC_NAME(matvec_dot)(const struct MATVEC_NAME(matvec_x) * chunk, 
     MATVEC_NAME(matvec_widen)(rows, b, &weights);
     M40_UNROLL
     for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++) {
-        const float *x_sums = chunk->sums[s][sub];
-        float sums[MATVEC_R][MATVEC_T];
+        float x_sums[MATVEC_T] = {0.0f}, sums[MATVEC_R][MATVEC_T];
 
+        if (MATMUL_BIAS)
+            MATVEC_NAME(matvec_load)(chunk->sums[s][sub], x_sums);
         M40_UNROLL
         for (uint32_t i = 0; i < MATVEC_R * MATVEC_T; i++) {
-            const uint32_t r = i % MATVEC_R, t = i / MATVEC_R;
+            const uint32_t r = i / MATVEC_T, t = i % MATVEC_T;
 
-            sums[r][t] = matmul_first(MATMUL_BIAS ? x_sums[t] : 0.0f, rows->acc[r][t]);
+            sums[r][t] = matmul_first(x_sums[t], rows->acc[r][t]);
         }
         M40_UNROLL
         for (uint32_t c = sub * MATMUL_SUB; c < (sub + 1) * MATMUL_SUB; c++)
             MATVEC_NAME(matvec_column)(chunk, s, c, &weights, sums);
+        if (MATMUL_HAS_OFFSETS)
+            MATVEC_NAME(matvec_load)(chunk->sums[s][sub], x_sums);
         M40_UNROLL
         for (uint32_t i = 0; i < MATVEC_R * MATVEC_T; i++) {
-            const uint32_t r = i % MATVEC_R, t = i / MATVEC_R;
+            const uint32_t r = i / MATVEC_T, t = i % MATVEC_T;
 
             rows->acc[r][t] = matmul_scaled(weights.d[r][sub], sums[r][t], rows->acc[r][t]);
-            rows->acc[r][t] = matmul_offset(weights.m[r][sub], MATMUL_HAS_OFFSETS ? x_sums[t] : 0.0f, rows->acc[r][t]);
+            rows->acc[r][t] = matmul_offset(weights.m[r][sub], x_sums[t], rows->acc[r][t]);
         }
     }
 }
@@ -212,21 +216,23 @@ M40_HD void MATVEC_NAME(matvec_open)(struct MATVEC_NAME(matvec_rows) * rows, con
     const uint32_t n_chunks = matmul_chunks(args->n_cols), last_row_tile = (args->n_rows - 1) / MATMUL_TILE;
 
     M40_UNROLL
-    for (uint32_t r = 0; r < MATVEC_R; r++) {
-        uint32_t row_tile = simt_block_x() * MATVEC_R + r;
+    for (uint32_t i = 0; i < MATVEC_R; i++) {
+        uint32_t row_tile = simt_block_x() * MATVEC_R + i;
 
         /* where there is no chunk or tile, the last one is looked at and left */
-        rows->tile[r] = matmul_tile(args->tiles, args->n_cols, row_tile < last_row_tile ? row_tile : last_row_tile,
+        rows->tile[i] = matmul_tile(args->tiles, args->n_cols, row_tile < last_row_tile ? row_tile : last_row_tile,
                                     chunk_index < n_chunks ? chunk_index : n_chunks - 1);
-        M40_UNROLL
-        for (uint32_t t = 0; t < MATVEC_T; t++)
-            rows->acc[r][t] = 0.0f;
     }
     M40_UNROLL
     for (uint32_t r = 0; r < MATVEC_R; r++) {
-        FORMAT_NAME(open)(&rows->state[r], rows->tile[r], simt_lane());
+        const uint8_t *tile = rows->tile[r];
+
+        M40_UNROLL
+        for (uint32_t t = 0; t < MATVEC_T; t++)
+            rows->acc[r][t] = 0.0f;
+        FORMAT_NAME(open)(&rows->state[r], tile, simt_lane());
         if (MATVEC_IS_AHEAD)
-            FORMAT_NAME(load)(&rows->quants[r], rows->tile[r], simt_lane(), 0);
+            FORMAT_NAME(load)(&rows->quants[r], tile, simt_lane(), 0);
     }
 }
 
@@ -245,12 +251,6 @@ M40_HD void MATVEC_NAME(matvec_chunk)(struct MATVEC_NAME(matvec_x) * chunk, cons
             simt_warp_barrier();
         MATVEC_NAME(matvec_bring)(chunk, args, chunk_index * MATMUL_CHUNK + first_col);
         simt_warp_barrier();
-        if (!MATMUL_IS_PLAIN) {
-            MATVEC_NAME(matvec_prepare)(chunk);
-            simt_warp_barrier();
-            MATVEC_NAME(matvec_sum)(chunk);
-            simt_warp_barrier();
-        }
         MATVEC_NAME(matvec_walk)(chunk, stage * MATVEC_STAGE_SUBS, n_stage_cols, rows);
     }
 }

@@ -1,4 +1,4 @@
-/* prepare_<format>: x as gemm<T>_<format> takes it, and its sums over sub-blocks. Included by matmul_tmpl.h. A block has PREPARE_SUBS sub-blocks of one token: it brings them to shared
+/* prepare_<format>: x as gemm<T>_<format> and matvec8 and 16 take it, and its sums over sub-blocks. Included by matmul_tmpl.h. A block has PREPARE_SUBS sub-blocks of one token: it brings them to shared
  * memory, coalesced; then one lane sums each, in order. */
 #ifndef MATMUL_FORMAT_IS_PLAIN
 
@@ -11,13 +11,14 @@ MATMUL_KERNEL(MATMUL_NAME(prepare), struct prepare_kernel_args, PREPARE_THREADS)
     SIMT_SHARED(struct MATMUL_NAME(prepare_shared), shared);
     const uint32_t first_sub = simt_block_y() * PREPARE_SUBS, first_col = first_sub * MATMUL_SUB, n_subs = args.n_cols / MATMUL_SUB;
     const uint32_t n_left = args.n_cols - first_col, n_cols = n_left < PREPARE_SUBS * MATMUL_SUB ? n_left : PREPARE_SUBS * MATMUL_SUB;
-    const uint64_t first = (uint64_t)simt_block_x() * args.n_cols + first_col;
+    const float *in = args.x + (uint64_t)simt_block_x() * args.n_cols + first_col;
+    float *out = args.prepared + (uint64_t)simt_block_x() * args.token_stride + (uint64_t)first_col * args.col_stride;
 
     for (uint32_t c = simt_thread(); c < n_cols; c += PREPARE_THREADS) {
-        const float x = matmul_prepare(args.x[first + c], c);
+        const float x = matmul_prepare(in[c], c);
 
         shared->x[c / MATMUL_SUB][c % MATMUL_SUB] = x;
-        args.prepared[first + c] = x;
+        out[(uint64_t)c * args.col_stride] = x;
     }
     simt_barrier();
     if (simt_thread() < PREPARE_SUBS && first_sub + simt_thread() < n_subs) {
@@ -27,7 +28,7 @@ MATMUL_KERNEL(MATMUL_NAME(prepare), struct prepare_kernel_args, PREPARE_THREADS)
         M40_UNROLL
         for (uint32_t c = 0; c < MATMUL_SUB; c++)
             sum = matmul_sum_link(sum, x[c], c);
-        args.sums[(uint64_t)simt_block_x() * n_subs + first_sub + simt_thread()] = matmul_sum_end(sum);
+        args.sums[(uint64_t)simt_block_x() * args.sum_token_stride + (uint64_t)(first_sub + simt_thread()) * args.col_stride] = matmul_sum_end(sum);
     }
 }
 
