@@ -56,10 +56,10 @@ static inline int m40_cpu_threads(const struct m40_cpu_backend *cpu, uint64_t n_
 /* Bytes of one row of the matrix; matrix_create has checked that they do not overflow. */
 size_t m40_cpu_row_bytes(const struct m40_matrix *matrix);
 
-/* Checks a matmul's arguments against the reserved workload; where the format has scales, fills in cpu->prepared_x and, over its sub-blocks, cpu->sub_sums. */
-m40llm_status m40_cpu_matmul_begin(struct m40_cpu_backend *cpu, const struct m40_matmul_args *args, m40llm_error *err);
+/* Checks a matmul's arguments against the reserved workload. */
+m40llm_status m40_cpu_matmul_check(const struct m40_cpu_backend *cpu, const struct m40_matmul_args *args, m40llm_error *err);
 
-/* After it: the x to multiply with. */
+/* The x to multiply with: cpu->prepared_x where the format has scales (each variant fills it in, and over its sub-blocks cpu->sub_sums), else the one of the arguments. */
 const float *m40_cpu_matmul_x(const struct m40_cpu_backend *cpu, const struct m40_matmul_args *args);
 
 /* Floats of scratch memory that one thread needs, for each matmul. */

@@ -10,6 +10,22 @@ size_t m40_cpu_row_bytes(const struct m40_matrix *matrix)
     return matrix->n_cols / matrix->format->type->block_elems * matrix->format->type->block_bytes;
 }
 
+m40llm_status m40_cpu_matmul_check(const struct m40_cpu_backend *cpu, const struct m40_matmul_args *args, m40llm_error *err)
+{
+    const struct m40_workload *limit = &cpu->workload;
+    uint64_t n_cols = args->w->n_cols;
+
+    if (args->n_tokens > limit->n_tokens || n_cols > limit->n_cols || args->w->n_rows > limit->n_rows)
+        return m40_fail(err, M40LLM_INVALID_ARGUMENT, "matmul of %u tokens, %llu x %llu, is beyond the reserved %u tokens, %u x %u", args->n_tokens,
+                        (unsigned long long)args->w->n_rows, (unsigned long long)n_cols, limit->n_tokens, limit->n_rows, limit->n_cols);
+    return M40LLM_OK;
+}
+
+const float *m40_cpu_matmul_x(const struct m40_cpu_backend *cpu, const struct m40_matmul_args *args)
+{
+    return args->w->format->sub ? cpu->prepared_x : m40_cpu_ptr(args->x);
+}
+
 /* x as the contract has it for formats with scales, and its sums over sub-blocks. */
 static void prepare_row(const float *x, uint64_t n_cols, uint32_t sub, float *prepared, float *sums)
 {
@@ -24,27 +40,15 @@ static void prepare_row(const float *x, uint64_t n_cols, uint32_t sub, float *pr
     }
 }
 
-m40llm_status m40_cpu_matmul_begin(struct m40_cpu_backend *cpu, const struct m40_matmul_args *args, m40llm_error *err)
+static void prepare_x(struct m40_cpu_backend *cpu, const struct m40_matmul_args *args)
 {
-    const struct m40_workload *limit = &cpu->workload;
-    uint64_t n_cols = args->w->n_cols;
-    uint32_t sub = args->w->format->sub;
+    const uint64_t n_cols = args->w->n_cols;
+    const uint32_t sub = args->w->format->sub;
     const float *x = m40_cpu_ptr(args->x);
 
-    if (args->n_tokens > limit->n_tokens || n_cols > limit->n_cols || args->w->n_rows > limit->n_rows)
-        return m40_fail(err, M40LLM_INVALID_ARGUMENT, "matmul of %u tokens, %llu x %llu, is beyond the reserved %u tokens, %u x %u", args->n_tokens,
-                        (unsigned long long)args->w->n_rows, (unsigned long long)n_cols, limit->n_tokens, limit->n_rows, limit->n_cols);
-    if (sub == 0)
-        return M40LLM_OK;
 #pragma omp parallel for num_threads(m40_cpu_threads(cpu, args->n_tokens *n_cols))
     for (uint32_t t = 0; t < args->n_tokens; t++)
         prepare_row(x + t * n_cols, n_cols, sub, cpu->prepared_x + t * n_cols, cpu->sub_sums + t * (n_cols / sub));
-    return M40LLM_OK;
-}
-
-const float *m40_cpu_matmul_x(const struct m40_cpu_backend *cpu, const struct m40_matmul_args *args)
-{
-    return args->w->format->sub ? cpu->prepared_x : m40_cpu_ptr(args->x);
 }
 
 size_t m40_cpu_matmul_floats_scalar(const struct m40_workload *workload)
@@ -132,10 +136,12 @@ static void matmul_row(const struct m40_cpu_backend *cpu, const struct m40_matmu
 m40llm_status m40_cpu_matmul_scalar(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err)
 {
     struct m40_cpu_backend *cpu = m40_cpu(be);
-    m40llm_status status = m40_cpu_matmul_begin(cpu, args, err);
+    m40llm_status status = m40_cpu_matmul_check(cpu, args, err);
 
     if (status != M40LLM_OK)
         return status;
+    if (args->w->format->sub)
+        prepare_x(cpu, args);
 #pragma omp parallel for num_threads(m40_cpu_threads(cpu, args->n_tokens * args->w->n_rows * args->w->n_cols))
     for (uint64_t r = 0; r < args->w->n_rows; r++)
         matmul_row(cpu, args, r);

@@ -13,23 +13,25 @@ enum { LANES = 16 };
 typedef __m512 vfloat;
 typedef __m512i vint;
 
-#define v_load(address)         _mm512_load_ps(address)
-#define v_store(address, value) _mm512_store_ps(address, value)
-#define v_zero()                _mm512_setzero_ps()
-#define v_set(value)            _mm512_set1_ps(value)
-#define v_fmadd(a, b, c)        _mm512_fmadd_ps(a, b, c)
-#define v_fnmadd(a, b, c)       _mm512_fnmadd_ps(a, b, c)
-#define v_from_int(value)       _mm512_cvtepi32_ps(value)
-#define v_sub(a, b)             _mm512_sub_epi32(a, b)
-#define v_bits(value)           _mm512_castsi512_ps(value)
-#define v_ints(value)           _mm512_set1_epi32(value)
-#define v_low_words(a, b)       _mm512_unpacklo_epi32(a, b)
-#define v_high_words(a, b)      _mm512_unpackhi_epi32(a, b)
-#define v_low_pairs(a, b)       _mm512_unpacklo_epi64(a, b)
-#define v_high_pairs(a, b)      _mm512_unpackhi_epi64(a, b)
-#define v_pick_bytes(a, which)  _mm512_shuffle_epi8(a, which)
-#define v_repeat_16(bytes)      _mm512_broadcast_i32x4(bytes)
-#define v_from_halves(address)  _mm512_cvtph_ps(_mm256_loadu_si256(address))
+#define v_load(address)                  _mm512_load_ps(address)
+#define v_store(address, value)          _mm512_store_ps(address, value)
+#define v_load_anywhere(address)         _mm512_loadu_ps(address)
+#define v_store_anywhere(address, value) _mm512_storeu_ps(address, value)
+#define v_zero()                         _mm512_setzero_ps()
+#define v_set(value)                     _mm512_set1_ps(value)
+#define v_fmadd(a, b, c)                 _mm512_fmadd_ps(a, b, c)
+#define v_fnmadd(a, b, c)                _mm512_fnmadd_ps(a, b, c)
+#define v_from_int(value)                _mm512_cvtepi32_ps(value)
+#define v_sub(a, b)                      _mm512_sub_epi32(a, b)
+#define v_bits(value)                    _mm512_castsi512_ps(value)
+#define v_ints(value)                    _mm512_set1_epi32(value)
+#define v_low_words(a, b)                _mm512_unpacklo_epi32(a, b)
+#define v_high_words(a, b)               _mm512_unpackhi_epi32(a, b)
+#define v_low_pairs(a, b)                _mm512_unpacklo_epi64(a, b)
+#define v_high_pairs(a, b)               _mm512_unpackhi_epi64(a, b)
+#define v_pick_bytes(a, which)           _mm512_shuffle_epi8(a, which)
+#define v_repeat_16(bytes)               _mm512_broadcast_i32x4(bytes)
+#define v_from_halves(address)           _mm512_cvtph_ps(_mm256_loadu_si256(address))
 
 /* The lower half of every lane as an FP16 number. */
 static inline vfloat v_lower_halves(vint lanes)
@@ -61,23 +63,25 @@ enum { LANES = 8 };
 typedef __m256 vfloat;
 typedef __m256i vint;
 
-#define v_load(address)         _mm256_load_ps(address)
-#define v_store(address, value) _mm256_store_ps(address, value)
-#define v_zero()                _mm256_setzero_ps()
-#define v_set(value)            _mm256_set1_ps(value)
-#define v_fmadd(a, b, c)        _mm256_fmadd_ps(a, b, c)
-#define v_fnmadd(a, b, c)       _mm256_fnmadd_ps(a, b, c)
-#define v_from_int(value)       _mm256_cvtepi32_ps(value)
-#define v_sub(a, b)             _mm256_sub_epi32(a, b)
-#define v_bits(value)           _mm256_castsi256_ps(value)
-#define v_ints(value)           _mm256_set1_epi32(value)
-#define v_low_words(a, b)       _mm256_unpacklo_epi32(a, b)
-#define v_high_words(a, b)      _mm256_unpackhi_epi32(a, b)
-#define v_low_pairs(a, b)       _mm256_unpacklo_epi64(a, b)
-#define v_high_pairs(a, b)      _mm256_unpackhi_epi64(a, b)
-#define v_pick_bytes(a, which)  _mm256_shuffle_epi8(a, which)
-#define v_repeat_16(bytes)      _mm256_broadcastsi128_si256(bytes)
-#define v_from_halves(address)  _mm256_cvtph_ps(_mm_loadu_si128(address))
+#define v_load(address)                  _mm256_load_ps(address)
+#define v_store(address, value)          _mm256_store_ps(address, value)
+#define v_load_anywhere(address)         _mm256_loadu_ps(address)
+#define v_store_anywhere(address, value) _mm256_storeu_ps(address, value)
+#define v_zero()                         _mm256_setzero_ps()
+#define v_set(value)                     _mm256_set1_ps(value)
+#define v_fmadd(a, b, c)                 _mm256_fmadd_ps(a, b, c)
+#define v_fnmadd(a, b, c)                _mm256_fnmadd_ps(a, b, c)
+#define v_from_int(value)                _mm256_cvtepi32_ps(value)
+#define v_sub(a, b)                      _mm256_sub_epi32(a, b)
+#define v_bits(value)                    _mm256_castsi256_ps(value)
+#define v_ints(value)                    _mm256_set1_epi32(value)
+#define v_low_words(a, b)                _mm256_unpacklo_epi32(a, b)
+#define v_high_words(a, b)               _mm256_unpackhi_epi32(a, b)
+#define v_low_pairs(a, b)                _mm256_unpacklo_epi64(a, b)
+#define v_high_pairs(a, b)               _mm256_unpackhi_epi64(a, b)
+#define v_pick_bytes(a, which)           _mm256_shuffle_epi8(a, which)
+#define v_repeat_16(bytes)               _mm256_broadcastsi128_si256(bytes)
+#define v_from_halves(address)           _mm256_cvtph_ps(_mm_loadu_si128(address))
 
 static inline vfloat v_lower_halves(vint lanes)
 {
@@ -112,6 +116,12 @@ static inline vint v_right(vint a, unsigned n)
 static inline vint v_right_signed(vint a, unsigned n)
 {
     return (vint)((vint_lanes)a >> (int)n);
+}
+
+/* All bits set where a >= b, else none. */
+static inline vint v_mask_not_less(vint a, vint b)
+{
+    return (vint)((vint_lanes)a >= (vint_lanes)b);
 }
 
 /* pieces[k]: 16 bytes of rows k, k + 4, ... -> words[j]: word j of row i in lane i. */
