@@ -143,17 +143,15 @@ COLUMNS f32_columns(const uint8_t *const *rows, uint32_t first, uint32_t n, stru
 COLUMNS f16_columns(const uint8_t *const *rows, uint32_t first, uint32_t n, struct columns *out)
 {
     for (uint32_t c = first; c < first + n; c += 32) {
-#pragma GCC unroll 4
-        for (unsigned v = 0; v < PANEL_VECTORS; v++) {
-            vint words[16];
+        uint16_t halves[PANEL_VECTORS][32][LANES] __attribute__((aligned(64)));
 
-            v_load_lines(rows + v * LANES, (size_t)c * 2, words);
-#pragma GCC unroll 16
-            for (unsigned j = 0; j < 16; j++) {
-                put(out, v, c + 2 * j, v_lower_halves(words[j]));
-                put(out, v, c + 2 * j + 1, v_lower_halves(v_right(words[j], 16)));
-            }
-        }
+#pragma GCC unroll 4
+        for (unsigned v = 0; v < PANEL_VECTORS; v++)
+            v_load_half_lines(rows + v * LANES, (size_t)c * 2, halves[v][0]);
+        for (unsigned j = 0; j < 32; j++)
+#pragma GCC unroll 4
+            for (unsigned v = 0; v < PANEL_VECTORS; v++)
+                put(out, v, c + j, v_from_halves((const void *)halves[v][j]));
     }
 }
 
@@ -206,7 +204,7 @@ static inline vint fields(vint words, unsigned shift, uint32_t mask)
  * halves that have just been written. */
 static inline void load_halves(const uint8_t *const *rows, uint32_t n_blocks, size_t block_bytes, size_t at, float *out)
 {
-    uint16_t halves[8][LANES];
+    uint16_t halves[8][LANES] __attribute__((aligned(64)));
 
     for (unsigned i = 0; i < LANES; i++)
         for (uint32_t b = 0; b < n_blocks; b++)
