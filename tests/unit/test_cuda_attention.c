@@ -165,6 +165,7 @@ static void test_every_way_gives_the_same_bits(void **state)
         {70, 1, 8, 2, 30, 0, M40LLM_KV_F16},     /* two blocks */
         {2, 2, 32, 1, 4200, 0, M40LLM_KV_F16},   /* 66 pieces */
         {1, 1, 8, 1, 33000, 0, M40LLM_KV_F16},   /* 516 */
+        {2, 1, 40, 3, 16385, 0, M40LLM_KV_F16},  /* 256, 257 and 257 */
         {4, 1, 128, 40, 200, 0, M40LLM_KV_F16},  /* blocks of several pieces, whole and not */
         {4, 2, 128, 40, 200, 70, M40LLM_KV_F32}, /* with a window */
         {3, 1, 256, 25, 150, 100, M40LLM_KV_F16}, {2, 1, 256, 33, 150, 0, M40LLM_KV_F32},

@@ -7,7 +7,8 @@ enum {
     SPLIT_MAX_HEADS = 8, /* query heads of a warp */
     SPLIT_MAX_HEADS_F32 = 4,
     SPLIT_MERGES = 8, /* pieces up to which the last block to arrive merges */
-    NEAR_HEADS = 4,   /* query heads of a block of attention_near */
+    MERGE_THREADS = 256,
+    NEAR_HEADS = 4, /* query heads of a block of attention_near */
     NEAR_MAX_HEAD_DIM = 128,
     NEAR_SM_BLOCKS = 4, /* a multiprocessor, up to which latency counts for more than throughput */
     FUSED_COLS = 64,    /* elements of a head that a block of attention_fused_64 makes; the other one twice as many */
@@ -90,7 +91,7 @@ static m40llm_status run_split(struct m40_cuda *c, struct attention_args a, uint
 
         M40_TRY(m40_cuda_launch(c, split, m40_cuda_div_up(a.n_pieces, block_pieces), grid_y, n, SPLIT_THREADS, &a, err));
         if (!a.counters)
-            M40_TRY(m40_cuda_launch(c, c->kernels.attention_merge, a.n_heads * m40_cuda_div_up(head_dim, WARP), n, 1, WARP, &a, err));
+            M40_TRY(m40_cuda_launch(c, c->kernels.attention_merge, a.n_heads * m40_cuda_div_up(head_dim, WARP), n, 1, MERGE_THREADS, &a, err));
     }
 fail:
     return status;

@@ -18,10 +18,13 @@ enum {
     NEAR_STRIDE = 4 * NEAR_WORDS + 4,
     NEAR_LOADS = ATTENTION_PIECE * NEAR_WORDS / THREADS,
     NEAR_ROWS = 8,
-    MERGE_FEW = 8,      /* pieces whose o a lane of attention_split asks for at once */
-    MERGE_AHEAD = 64,   /* the same of attention_merge */
-    MERGE_BATCH = 16,   /* in units of which it does so */
-    MERGE_PIECES = 512, /* of which attention_merge makes the factors at once */
+    MERGE_FEW = 8, /* pieces whose o a lane of merge_few asks for at once */
+    MERGE_WARPS = 8,
+    MERGE_THREADS = MERGE_WARPS * SIMT_WARP,
+    MERGE_PIECES = MERGE_THREADS,                         /* that attention_merge has under way at once: a thread makes the factors of one */
+    MERGE_ROWS = MERGE_THREADS / (SIMT_WARP / LANE_COLS), /* pieces that a block asks for with one load a thread */
+    MERGE_LOADS = MERGE_PIECES / MERGE_ROWS,
+    MERGE_BATCH = 8, /* that a lane takes from shared memory ahead */
 };
 
 /* How a piece enters the merge: what was, times a, and the piece's own, times b; l is its sum. 128 bits: one load. */
@@ -29,19 +32,26 @@ struct merge_factors {
     float a, b, l, unused;
 } __attribute__((aligned(16)));
 
-/* The factors of this lane's piece; where there is none, those that change nothing: fmaf(0, -0, x * 1) is x. before: M before the first lane's piece. Every lane of the warp takes part. */
-M40_HD struct merge_factors scan_factors(float before, uint32_t is_there, float m, float l)
+/* The greatest m of the pieces of lanes 0 to this one. Every lane of the warp takes part. */
+M40_HD float scan_max(uint32_t is_there, float m)
 {
-    float after = is_there ? m : m40_bits_to_f32(0xff800000u), last;
-    struct merge_factors factors = {1.0f, -0.0f, 0.0f, 0.0f};
+    float max = is_there ? m : m40_bits_to_f32(0xff800000u);
 
     M40_UNROLL
     for (uint32_t d = 1; d < SIMT_WARP; d *= 2) {
-        float other = simt_shfl_f32(after, (simt_lane() - d) % SIMT_WARP);
+        float other = simt_shfl_f32(max, (simt_lane() - d) % SIMT_WARP);
 
-        after = simt_lane() >= d ? attention_greater(other, after) : after;
+        max = simt_lane() >= d ? attention_greater(other, max) : max;
     }
-    last = simt_shfl_f32(after, (simt_lane() - 1) % SIMT_WARP);
+    return max;
+}
+
+/* The factors of this lane's piece; where there is none, those that change nothing: fmaf(0, -0, x * 1) is x. before: M before the first lane's piece; max: scan_max's. Every lane of the warp takes part. */
+M40_HD struct merge_factors make_factors(float before, float max, uint32_t is_there, float m, float l)
+{
+    float last = simt_shfl_f32(max, (simt_lane() - 1) % SIMT_WARP), after;
+    struct merge_factors factors = {1.0f, -0.0f, 0.0f, 0.0f};
+
     before = simt_lane() > 0 ? attention_greater(before, last) : before;
     after = attention_greater(before, m);
     if (is_there) {
@@ -50,15 +60,6 @@ M40_HD struct merge_factors scan_factors(float before, uint32_t is_there, float 
         factors.l = l;
     }
     return factors;
-}
-
-/* Of a warp's values; which of two equal zeros does not matter, exp(s - m) is the same. */
-M40_HD float warp_max(float v)
-{
-    M40_UNROLL
-    for (uint32_t d = SIMT_WARP / 2; d > 0; d /= 2)
-        v = attention_greater(v, simt_shfl_xor_f32(v, d));
-    return v;
 }
 
 /* Where (m, l) of a row's first piece lie, in pairs; times head_dim / 2: where o does. */
@@ -126,24 +127,20 @@ M40_HD uint32_t arrive(const struct attention_args *args, uint32_t *is_last, uin
     return *is_last;
 }
 
-/* o of up to MERGE_FEW pieces, zeros for those that do not exist. */
+/* o of up to MERGE_FEW pieces; of those that do not exist, the last one's. Only addresses depend on n: a test of what was loaded would wait for it. */
 M40_HD void load_pieces(const float *o, uint32_t head_dim, uint32_t n, struct m40_f32x4 *piece)
 {
     M40_UNROLL
-    for (uint32_t k = 0; k < MERGE_FEW; k++) {
-        piece[k] = m40_load_f32x4(o + (k < n ? k : 0) * head_dim);
-        M40_UNROLL
-        for (uint32_t c = 0; c < LANE_COLS; c++)
-            piece[k].v[c] = k < n ? piece[k].v[c] : 0.0f;
-    }
+    for (uint32_t k = 0; k < MERGE_FEW; k++)
+        piece[k] = m40_load_f32x4(o + attention_min(k, n - 1) * head_dim);
 }
 
 /* y of one head from n <= 32 pieces, by one warp: a lane owns LANE_COLS columns. */
 M40_HD void merge_few(const struct attention_args *args, struct merge_factors *factors, const struct split_work *work, uint32_t head, uint32_t n)
 {
     uint64_t row = piece_row(args, work->slice_token, head);
-    const float *ml = args->ml + row * 2;
     uint32_t lane = simt_lane(), token = args->first_token + work->slice_token;
+    const float *ml = args->ml + row * 2, *mine = ml + attention_min(lane, n - 1) * 2;
 
     for (uint32_t d0 = 0; d0 < work->head_dim; d0 += WARP_COLS) {
         uint32_t d = d0 + lane * LANE_COLS;
@@ -153,7 +150,7 @@ M40_HD void merge_few(const struct attention_args *args, struct merge_factors *f
 
         load_pieces(o, work->head_dim, n, piece);
         simt_warp_barrier();
-        factors[lane] = scan_factors(ml[0], lane < n, ml[(lane < n ? lane : 0) * 2], ml[(lane < n ? lane : 0) * 2 + 1]);
+        factors[lane] = make_factors(ml[0], scan_max(lane < n, mine[0]), lane < n, mine[0], mine[1]);
         simt_warp_barrier();
         for (uint32_t j0 = 0; j0 < n; j0 += MERGE_FEW) {
             if (j0 > 0)
@@ -165,7 +162,7 @@ M40_HD void merge_few(const struct attention_args *args, struct merge_factors *f
                 sum = m40_fmaf(f.l, f.b, sum * f.a);
                 M40_UNROLL
                 for (uint32_t c = 0; c < LANE_COLS; c++)
-                    out.v[c] = m40_fmaf(piece[k].v[c], f.b, out.v[c] * f.a);
+                    out.v[c] = m40_fmaf(j0 + k < n ? piece[k].v[c] : 0.0f, f.b, out.v[c] * f.a);
             }
         }
         M40_UNROLL
@@ -312,97 +309,127 @@ SIMT_KERNEL_RESIDENT(attention_near, struct attention_args, THREADS, 4)
 /* ---- merge ---- */
 
 struct attention_merge_shared {
-    float m[MERGE_PIECES], l[MERGE_PIECES];
+    float o[MERGE_PIECES][SIMT_WARP]; /* of this block's columns */
     struct merge_factors factors[MERGE_PIECES];
+    float max[MERGE_WARPS];
 };
 
-/* (m, l) of n pieces to their factors, 32 pieces a warp at a time; max: M before them. Gives M after them. Begins and ends with a barrier. */
-M40_HD float make_factors(struct attention_merge_shared *shared, const float *ml, uint32_t n, float max)
+/* What a thread brings of MERGE_PIECES pieces. */
+struct merge_words {
+    struct m40_f32x4 o[MERGE_LOADS];
+    float m, l;
+};
+
+/* Pieces from `first` on; of those that do not exist, the last one's. o: the row's first piece at this thread's four columns. */
+M40_HD struct merge_words merge_load(const float *o, const float *ml, uint32_t head_dim, uint32_t first, uint32_t n)
 {
-    float all = max;
+    const float *mine = ml + (uint64_t)attention_min(first + simt_thread(), n - 1) * 2;
+    struct merge_words words;
 
-    simt_barrier();
-    for (uint32_t i = simt_thread(); i < n; i += simt_block_dim()) {
-        shared->m[i] = ml[(uint64_t)i * 2];
-        shared->l[i] = ml[(uint64_t)i * 2 + 1];
-    }
-    simt_barrier();
-    for (uint32_t i0 = simt_warp() * SIMT_WARP; i0 < n; i0 += simt_block_dim()) {
-        uint32_t i = i0 + simt_lane(), at = i < n ? i : 0;
-        float before = max;
-
-        for (uint32_t k = simt_lane(); k < i0; k += SIMT_WARP)
-            before = attention_greater(before, shared->m[k]);
-        shared->factors[i] = scan_factors(warp_max(before), i < n, shared->m[at], shared->l[at]);
-    }
-    for (uint32_t k = simt_lane(); k < n; k += SIMT_WARP)
-        all = attention_greater(all, shared->m[k]);
-    all = warp_max(all);
-    simt_barrier();
-    return all;
+    words.m = mine[0];
+    words.l = mine[1];
+    M40_UNROLL
+    for (uint32_t k = 0; k < MERGE_LOADS; k++)
+        words.o[k] = m40_load_f32x4(o + (uint64_t)attention_min(first + k * MERGE_ROWS + simt_thread() / (SIMT_WARP / LANE_COLS), n - 1) * head_dim);
+    return words;
 }
 
-/* This thread's column of up to MERGE_AHEAD pieces, zeros for those that do not exist. */
-M40_HD void load_column(const float *o, uint32_t head_dim, uint32_t n, float *piece)
+/* Factors and o of up to MERGE_PIECES pieces, zeros for those that do not exist. before: M before them; gives M after them. Begins, and goes on, with a barrier. */
+M40_HD float merge_stage(struct attention_merge_shared *shared, const struct merge_words *words, uint32_t n, float before)
+{
+    const uint32_t warp = simt_warp(), row = simt_thread() / (SIMT_WARP / LANE_COLS), col = simt_thread() % (SIMT_WARP / LANE_COLS) * LANE_COLS;
+    float max = scan_max(simt_thread() < n, words->m), after = before;
+
+    simt_barrier();
+    if (simt_lane() == SIMT_WARP - 1)
+        shared->max[warp] = max;
+    M40_UNROLL
+    for (uint32_t k = 0; k < MERGE_LOADS; k++) {
+        struct m40_f32x4 o = words->o[k];
+
+        M40_UNROLL
+        for (uint32_t c = 0; c < LANE_COLS; c++)
+            o.v[c] = k * MERGE_ROWS + row < n ? o.v[c] : 0.0f;
+        m40_store_f32x4(&shared->o[k * MERGE_ROWS + row][col], o);
+    }
+    simt_barrier();
+    M40_UNROLL
+    for (uint32_t w = 0; w < MERGE_WARPS; w++) {
+        before = w == warp ? after : before;
+        after = attention_greater(after, shared->max[w]);
+    }
+    shared->factors[simt_thread()] = make_factors(before, max, simt_thread() < n, words->m, words->l);
+    return after;
+}
+
+/* MERGE_BATCH pieces as merge_column works on them. */
+struct merge_batch {
+    struct merge_factors factors[MERGE_BATCH];
+    float o[MERGE_BATCH];
+};
+
+/* Pieces from j on, or, beyond the last ones, these. */
+M40_HD void take_batch(const struct attention_merge_shared *shared, uint32_t j, struct merge_batch *batch)
+{
+    j = attention_min(j, MERGE_PIECES - MERGE_BATCH);
+    M40_UNROLL
+    for (uint32_t k = 0; k < MERGE_BATCH; k++) {
+        batch->factors[k] = shared->factors[j + k];
+        batch->o[k] = shared->o[j + k][simt_lane()];
+    }
+    simt_hold_loads();
+}
+
+M40_HD void merge_pieces(const struct merge_batch *batch, float *sum, float *out)
 {
     M40_UNROLL
-    for (uint32_t k0 = 0; k0 < MERGE_AHEAD; k0 += MERGE_BATCH) {
-        if (k0 < n) {
-            M40_UNROLL
-            for (uint32_t k = k0; k < k0 + MERGE_BATCH; k++) {
-                float value = o[(k < n ? k : 0) * head_dim];
+    for (uint32_t k = 0; k < MERGE_BATCH; k++) {
+        struct merge_factors f = batch->factors[k];
 
-                piece[k] = k < n ? value : 0.0f;
-            }
-        }
+        *sum = m40_fmaf(f.l, f.b, *sum * f.a);
+        *out = m40_fmaf(batch->o[k], f.b, *out * f.a);
     }
 }
 
-M40_HD void merge_column(const struct merge_factors *factors, uint32_t n, const float *piece, float *sum, float *out)
+/* Merges up to MERGE_PIECES pieces into sum and out, this lane's column: two operations a piece that wait for each other, and everything else is ahead of them. */
+M40_HD void merge_column(const struct attention_merge_shared *shared, uint32_t n, float *sum, float *out)
 {
-    M40_UNROLL
-    for (uint32_t k0 = 0; k0 < MERGE_AHEAD; k0 += MERGE_BATCH) {
-        if (k0 < n) {
-            M40_UNROLL
-            for (uint32_t k = k0; k < k0 + MERGE_BATCH; k++) {
-                struct merge_factors f = factors[k];
+    struct merge_batch a, b;
 
-                *sum = m40_fmaf(f.l, f.b, *sum * f.a);
-                *out = m40_fmaf(piece[k], f.b, *out * f.a);
-            }
-        }
+    take_batch(shared, 0, &a);
+    M40_ROLLED
+    for (uint32_t j = 0; j < n; j += 2 * MERGE_BATCH) {
+        take_batch(shared, j + MERGE_BATCH, &b);
+        merge_pieces(&a, sum, out);
+        take_batch(shared, j + 2 * MERGE_BATCH, &a);
+        merge_pieces(&b, sum, out);
     }
 }
 
-M40_HD uint32_t pieces_left(uint32_t n, uint32_t from)
-{
-    return n > from ? n - from : 0;
-}
-
-/* Grid (head and its warps of elements, token of the slice), a warp a block; a thread owns one element. While some pieces are merged, the next ones are on their way. */
-SIMT_KERNEL(attention_merge, struct attention_args, SIMT_WARP)
+/* Grid (head and its warps of elements, token of the slice). All threads bring pieces and make their factors; the chain of each element is one lane's of the first warp, and while it merges, the next
+ * pieces are on their way. */
+SIMT_KERNEL(attention_merge, struct attention_args, MERGE_THREADS)
 {
     SIMT_SHARED(struct attention_merge_shared, shared);
-    const uint32_t head_dim = args.kv.head_dim, n_warps = (head_dim + SIMT_WARP - 1) / SIMT_WARP;
-    const uint32_t head = simt_block_x() / n_warps, token = args.first_token + simt_block_y();
-    const uint32_t col = simt_block_x() % n_warps * SIMT_WARP + simt_thread(), d = col < head_dim ? col : 0, pos = (uint32_t)args.kv.pos[token];
+    const uint32_t head_dim = args.kv.head_dim, n_parts = (head_dim + SIMT_WARP - 1) / SIMT_WARP;
+    const uint32_t head = simt_block_x() / n_parts, token = args.first_token + simt_block_y(), pos = (uint32_t)args.kv.pos[token];
+    const uint32_t first_col = simt_block_x() % n_parts * SIMT_WARP, col = first_col + simt_thread() % (SIMT_WARP / LANE_COLS) * LANE_COLS;
     const uint32_t n = pos / ATTENTION_PIECE - attention_first(args.window, pos) / ATTENTION_PIECE + 1;
-    const uint64_t row = piece_row(&args, simt_block_y(), head), step = (uint64_t)MERGE_AHEAD * head_dim;
-    const float *o = args.o + row * head_dim + d, *ml = args.ml + row * 2;
+    const uint64_t row = piece_row(&args, simt_block_y(), head);
+    const float *o = args.o + row * head_dim + (col < head_dim ? col : 0), *ml = args.ml + row * 2;
+    struct merge_words words = merge_load(o, ml, head_dim, 0, n);
     float max = ml[0], sum = -0.0f, out = -0.0f; /* a first piece has factors of 1: fmaf(x, 1, -0 * 1) is x */
-    float now[MERGE_AHEAD] = {0.0f}, next[MERGE_AHEAD] = {0.0f};
 
-    load_column(o, head_dim, n, now);
-    for (uint32_t j = 0; j < n; j += 2 * MERGE_AHEAD, o += 2 * step) {
-        const struct merge_factors *factors = shared->factors + j % MERGE_PIECES;
+    for (uint32_t first = 0; first < n; first += MERGE_PIECES) {
+        uint32_t n_here = attention_min(n - first, MERGE_PIECES);
 
-        load_column(o + step, head_dim, pieces_left(n, j + MERGE_AHEAD), next);
-        if (j % MERGE_PIECES == 0)
-            max = make_factors(shared, ml + (uint64_t)j * 2, attention_min(n - j, MERGE_PIECES), max);
-        merge_column(factors, n - j, now, &sum, &out);
-        load_column(o + 2 * step, head_dim, pieces_left(n, j + 2 * MERGE_AHEAD), now);
-        merge_column(factors + MERGE_AHEAD, pieces_left(n, j + MERGE_AHEAD), next, &sum, &out);
+        max = merge_stage(shared, &words, n_here, max);
+        if (n - first > MERGE_PIECES)
+            words = merge_load(o, ml, head_dim, first + MERGE_PIECES, n);
+        simt_barrier();
+        if (simt_warp() == 0)
+            merge_column(shared, n_here, &sum, &out);
     }
-    if (col < head_dim)
-        args.y[((uint64_t)token * args.n_heads + head) * head_dim + d] = out / sum;
+    if (simt_warp() == 0 && first_col + simt_lane() < head_dim)
+        args.y[((uint64_t)token * args.n_heads + head) * head_dim + first_col + simt_lane()] = out / sum;
 }
