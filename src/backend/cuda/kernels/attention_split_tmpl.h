@@ -1,11 +1,11 @@
 /* attention_split_N, for MINE query heads a warp and a cache of one type: included once for every such pair by attention_split.cu, which defines MINE, IS_F32 and ATTN(name). */
 
-#define ELEMS       (IS_F32 ? 4 : 8)      /* of 16 bytes of the cache */
-#define CHUNK_WORDS (MINE <= 2 ? 8 : 4)   /* 128-bit words of a row of K: what registers are there for */
+#define ELEMS       (IS_F32 ? 4 : 8)               /* of 16 bytes of the cache */
+#define CHUNK_WORDS (MINE <= 4 && !IS_F32 ? 8 : 4) /* 128-bit words of a row of K: what registers are there for */
 #define TILE_STRIDE (4 * CHUNK_WORDS + 4) /* 32-bit words from one row of a tile to the next one: lanes on neighbouring rows meet different banks */
 #define LOADS       (2 * CHUNK_WORDS)     /* 128-bit words of a chunk that a lane brings */
-#define LOAD_ROWS   (ATTENTION_PIECE / LOADS) /* rows that a warp brings at once */
-#define BATCH       (MINE <= 2 ? 16 : 8)      /* rows of V that a lane asks for at once */
+#define LOAD_ROWS   (ATTENTION_PIECE / LOADS)       /* rows that a warp brings at once */
+#define BATCH       (MINE <= 4 && !IS_F32 ? 16 : 8) /* rows of V that a lane asks for at once */
 
 /* LANE_COLS elements of V. */
 struct ATTN(value) {
@@ -139,27 +139,46 @@ M40_HD void ATTN(add_values)(const float *e, uint32_t i, struct attention_range 
     }
 }
 
-/* dot of both positions of this lane; words: the first chunk of K, on its way. Ends where the tile is free for the lane's own use only. */
-M40_HD void ATTN(scores)(const struct split_work *work, uint32_t *tile, const float *q, struct m40_u32x4 *words, float (*dot)[MINE])
+/* The first values of a piece: on their way while the last dots are made. */
+struct ATTN(first_values) {
+    struct ATTN(value) a[BATCH], b[BATCH];
+};
+
+M40_HD void ATTN(load_first_values)(const struct split_work *work, uint32_t column, struct ATTN(first_values) * first)
+{
+    uint32_t row = work->range.begin / (2 * BATCH) * (2 * BATCH);
+
+    ATTN(load_values)(work, column, row, first->a);
+    ATTN(load_values)(work, column, row + BATCH, first->b);
+}
+
+/* dot of both positions of this lane; words: the first chunk of K, on its way; first: then the first values from `column` on are. Ends where the tile is free for the lane's own use only. */
+M40_HD void ATTN(scores)(const struct split_work *work, uint32_t *tile, const float *q, struct m40_u32x4 *words, float (*dot)[MINE], uint32_t column,
+                         struct ATTN(first_values) * first)
 {
     const uint32_t *mine = tile + simt_lane() * TILE_STRIDE;
-    uint32_t n_words = work->row_bytes / 16;
+    uint32_t n_words = work->row_bytes / 16, w0 = 0;
 
     M40_ROLLED
-    for (uint32_t w0 = 0; w0 < n_words; w0 += CHUNK_WORDS) {
+    for (; w0 + CHUNK_WORDS < n_words; w0 += CHUNK_WORDS) {
         simt_warp_barrier();
         ATTN(store_chunk)(tile, words);
         simt_warp_barrier();
-        if (w0 + CHUNK_WORDS < n_words)
-            ATTN(load_chunk)(work, (w0 + CHUNK_WORDS) * 16, words);
-        if (w0 + CHUNK_WORDS <= n_words) {
-            ATTN(add_dots)(mine, TILE_STRIDE, q + w0 * ELEMS, CHUNK_WORDS, dot);
-        } else {
-            M40_ROLLED
-            for (uint32_t w = 0; w0 + w < n_words; w++)
-                ATTN(add_dots)(mine + w * 4, TILE_STRIDE, q + (w0 + w) * ELEMS, 1, dot);
-        }
+        ATTN(load_chunk)(work, (w0 + CHUNK_WORDS) * 16, words);
+        ATTN(add_dots)(mine, TILE_STRIDE, q + w0 * ELEMS, CHUNK_WORDS, dot);
     }
+    simt_warp_barrier();
+    ATTN(store_chunk)(tile, words);
+    simt_warp_barrier();
+    ATTN(load_first_values)(work, column, first);
+    simt_hold_loads();
+    if (w0 + CHUNK_WORDS == n_words) {
+        ATTN(add_dots)(mine, TILE_STRIDE, q + w0 * ELEMS, CHUNK_WORDS, dot);
+        return;
+    }
+    M40_ROLLED
+    for (uint32_t w = 0; w0 + w < n_words; w++)
+        ATTN(add_dots)(mine + w * 4, TILE_STRIDE, q + (w0 + w) * ELEMS, 1, dot);
 }
 
 /* From dots to exponentials, into e; m of every head to all lanes. */
@@ -212,10 +231,11 @@ M40_HD float ATTN(sum)(const float *e, struct attention_range range)
     return l;
 }
 
-/* o of this lane's columns from d0 on; a and b: the first two batches of V, on their way. */
+/* o of this lane's columns from d on; first: the first values, on their way. */
 M40_HD void ATTN(values)(const struct attention_args *args, const struct split_work *work, const float *e, uint32_t d, uint32_t column,
-                         struct ATTN(value) * a, struct ATTN(value) * b)
+                         struct ATTN(first_values) * first)
 {
+    struct ATTN(value) *a = first->a, *b = first->b;
     struct attention_range range = work->range;
     struct m40_f32x4 o[MINE] = {{{0.0f, 0.0f, 0.0f, 0.0f}}};
 
@@ -241,14 +261,12 @@ M40_HD void ATTN(values)(const struct attention_args *args, const struct split_w
 M40_HD void ATTN(piece)(const struct attention_args *args, const struct split_work *work, struct ATTN(warp_shared) * shared, const float *q,
                         struct m40_u32x4 *words)
 {
-    uint32_t first_row = work->range.begin / (2 * BATCH) * (2 * BATCH), lane_d = simt_lane() * LANE_COLS;
+    uint32_t lane_d = simt_lane() * LANE_COLS;
     uint32_t elem_bytes = IS_F32 ? 4 : 2, column = lane_d < work->head_dim ? lane_d * elem_bytes : 0;
     float dot[2][MINE] = {{0.0f}}, m[MINE], l, m_mine = 0.0f;
-    struct ATTN(value) a[BATCH], b[BATCH];
+    struct ATTN(first_values) first;
 
-    ATTN(scores)(work, shared->tile, q, words, dot);
-    ATTN(load_values)(work, column, first_row, a);
-    ATTN(load_values)(work, column, first_row + BATCH, b);
+    ATTN(scores)(work, shared->tile, q, words, dot, column, &first);
     ATTN(exponentials)(args, work->range, dot, shared->e, m);
     simt_warp_barrier();
     l = ATTN(sum)(shared->e, work->range);
@@ -261,14 +279,13 @@ M40_HD void ATTN(piece)(const struct attention_args *args, const struct split_wo
         ml[0] = m_mine;
         ml[1] = l;
     }
-    ATTN(values)(args, work, shared->e, lane_d, column, a, b);
+    ATTN(values)(args, work, shared->e, lane_d, column, &first);
     for (uint32_t d0 = WARP_COLS; d0 < work->head_dim; d0 += WARP_COLS) {
         uint32_t d = d0 + lane_d;
 
         column = d < work->head_dim ? d * elem_bytes : 0;
-        ATTN(load_values)(work, column, first_row, a);
-        ATTN(load_values)(work, column, first_row + BATCH, b);
-        ATTN(values)(args, work, shared->e, d, column, a, b);
+        ATTN(load_first_values)(work, column, &first);
+        ATTN(values)(args, work, shared->e, d, column, &first);
     }
 }
 
