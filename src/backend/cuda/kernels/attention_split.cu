@@ -247,8 +247,15 @@ M40_HD void near_scores(const struct split_work *work, const uint32_t *tile, con
         add_dots_1(row + w * 4, NEAR_STRIDE, q + w * 8, 1, dot);
 }
 
-/* o of this lane's columns for its warp's head. */
-M40_HD void near_values(struct attention_range range, const uint32_t *tile, const float *e, struct m40_f32x4 *o)
+/* Adds a position to o of this lane's columns and to l. */
+M40_HD void near_value(const float *e, const uint32_t *column, struct m40_f32x4 *o, float *l)
+{
+    add_value_1(e, *(const struct value_1 *)(const void *)column, o);
+    *l = *l + *e;
+}
+
+/* o of this lane's columns, and l, for its warp's head. */
+M40_HD void near_values(struct attention_range range, const uint32_t *tile, const float *e, struct m40_f32x4 *o, float *l)
 {
     const uint32_t *column = tile + range.begin * NEAR_STRIDE + simt_lane() * (LANE_COLS / 2);
     uint32_t i = range.begin;
@@ -257,11 +264,11 @@ M40_HD void near_values(struct attention_range range, const uint32_t *tile, cons
     for (; i + NEAR_ROWS <= range.end; i += NEAR_ROWS, column += NEAR_ROWS * NEAR_STRIDE) {
         M40_UNROLL
         for (uint32_t j = 0; j < NEAR_ROWS; j++)
-            add_value_1(e + i + j, *(const struct value_1 *)(const void *)(column + j * NEAR_STRIDE), o);
+            near_value(e + i + j, column + j * NEAR_STRIDE, o, l);
     }
     M40_ROLLED
     for (; i < range.end; i++, column += NEAR_STRIDE)
-        add_value_1(e + i, *(const struct value_1 *)(const void *)column, o);
+        near_value(e + i, column, o, l);
 }
 
 /* For few pieces, where time is all latency: a block takes one, with all of K and V under way at once, and a warp each of its up to WARPS heads. FP16 rows of up to 256 bytes.
@@ -272,7 +279,7 @@ SIMT_KERNEL_RESIDENT(attention_near, struct attention_args, THREADS, 4)
     const uint32_t warp = simt_warp(), d = simt_lane() * LANE_COLS;
     struct m40_u32x4 k[NEAR_LOADS], v[NEAR_LOADS];
     struct m40_f32x4 o = {{0.0f, 0.0f, 0.0f, 0.0f}};
-    float dot[2][1] = {{0.0f}}, m, l;
+    float dot[2][1] = {{0.0f}}, m, l = 0.0f;
     struct split_work work;
     uint32_t n_pieces = open_work(&args, &work);
 
@@ -290,8 +297,7 @@ SIMT_KERNEL_RESIDENT(attention_near, struct attention_args, THREADS, 4)
     near_store(shared->tile, v);
     exponentials_1(&args, work.range, dot, shared->e[warp], &m);
     simt_barrier();
-    near_values(work.range, shared->tile, shared->e[warp], &o);
-    l = sum_1(shared->e[warp], work.range);
+    near_values(work.range, shared->tile, shared->e[warp], &o, &l);
     if (warp < work.n_heads) {
         uint64_t piece = piece_row(&args, work.slice_token, work.first_head + warp) + work.piece;
 
@@ -406,20 +412,30 @@ M40_HD void merge_column(const struct attention_merge_shared *shared, uint32_t n
     }
 }
 
+/* Pieces that a row sees. */
+M40_HD uint32_t count_pieces(const struct attention_args *args, uint32_t token)
+{
+    uint32_t pos = (uint32_t)args->kv.pos[token];
+
+    return pos / ATTENTION_PIECE - attention_first(args->window, pos) / ATTENTION_PIECE + 1;
+}
+
 /* Grid (head and its warps of elements, token of the slice). All threads bring pieces and make their factors; the chain of each element is one lane's of the first warp, and while it merges, the next
- * pieces are on their way. */
+ * pieces are on their way. A row that is alone has no fewer pieces than there is room for, or one: then the first loads need not wait for its position. */
 SIMT_KERNEL(attention_merge, struct attention_args, MERGE_THREADS)
 {
     SIMT_SHARED(struct attention_merge_shared, shared);
     const uint32_t head_dim = args.kv.head_dim, n_parts = (head_dim + SIMT_WARP - 1) / SIMT_WARP;
-    const uint32_t head = simt_block_x() / n_parts, token = args.first_token + simt_block_y(), pos = (uint32_t)args.kv.pos[token];
+    const uint32_t head = simt_block_x() / n_parts, token = args.first_token + simt_block_y();
     const uint32_t first_col = simt_block_x() % n_parts * SIMT_WARP, col = first_col + simt_thread() % (SIMT_WARP / LANE_COLS) * LANE_COLS;
-    const uint32_t n = pos / ATTENTION_PIECE - attention_first(args.window, pos) / ATTENTION_PIECE + 1;
     const uint64_t row = piece_row(&args, simt_block_y(), head);
     const float *o = args.o + row * head_dim + (col < head_dim ? col : 0), *ml = args.ml + row * 2;
-    struct merge_words words = merge_load(o, ml, head_dim, 0, n);
+    struct merge_words words = merge_load(o, ml, head_dim, 0, simt_grid_y() > 1 ? count_pieces(&args, token) : args.n_pieces);
     float max = ml[0], sum = -0.0f, out = -0.0f; /* a first piece has factors of 1: fmaf(x, 1, -0 * 1) is x */
+    uint32_t n;
 
+    simt_hold_loads();
+    n = count_pieces(&args, token);
     for (uint32_t first = 0; first < n; first += MERGE_PIECES) {
         uint32_t n_here = attention_min(n - first, MERGE_PIECES);
 
