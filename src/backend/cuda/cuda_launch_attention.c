@@ -6,11 +6,11 @@ enum {
     SPLIT_PIECES = 4,    /* of a block */
     SPLIT_MAX_HEADS = 8, /* query heads of a warp */
     SPLIT_MAX_HEADS_F32 = 4,
-    SPLIT_MERGES = 8, /* pieces up to which the last block to arrive merges */
+    SPLIT_MERGES = 16, /* pieces up to which the last block to arrive merges */
     MERGE_THREADS = 256,
     NEAR_HEADS = 4, /* query heads of a block of attention_near */
     NEAR_MAX_HEAD_DIM = 128,
-    NEAR_SM_BLOCKS = 4, /* a multiprocessor, up to which latency counts for more than throughput */
+    NEAR_SM_BLOCKS = 3, /* a multiprocessor, up to which latency counts for more than throughput */
     FUSED_COLS = 64,    /* elements of a head that a block of attention_fused_64 makes; the other one twice as many */
     FUSED_THREADS = 128,
     FUSED_QUERIES = 64, /* (token, head) pairs of a block of attention_fused */

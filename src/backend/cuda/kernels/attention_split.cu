@@ -46,7 +46,8 @@ M40_HD float scan_max(uint32_t is_there, float m)
     return max;
 }
 
-/* The factors of this lane's piece; where there is none, those that change nothing: fmaf(0, -0, x * 1) is x. before: M before the first lane's piece; max: scan_max's. Every lane of the warp takes part. */
+/* The factors of this lane's piece; where there is none, those that change nothing: fmaf(0, -0, x * 1) is x. before: M before the first lane's piece; max: scan_max's. Every lane of the warp
+ * takes part. */
 M40_HD struct merge_factors make_factors(float before, float max, uint32_t is_there, float m, float l)
 {
     float last = simt_shfl_f32(max, (simt_lane() - 1) % SIMT_WARP), after;
@@ -314,11 +315,14 @@ SIMT_KERNEL_RESIDENT(attention_near, struct attention_args, THREADS, 4)
 
 /* ---- merge ---- */
 
+enum { MERGE_STRIDE = SIMT_WARP + LANE_COLS }; /* one value more, and rows aligned to 16 bytes */
+
 struct attention_merge_shared {
-    float o[MERGE_PIECES][SIMT_WARP]; /* of this block's columns */
-    struct merge_factors factors[MERGE_PIECES];
+    float values[MERGE_PIECES][MERGE_STRIDE]; /* o of this block's columns, and l behind them */
+    float a[MERGE_PIECES], b[MERGE_PIECES];
     float max[MERGE_WARPS];
-};
+    float sum;
+} __attribute__((aligned(16)));
 
 /* What a thread brings of MERGE_PIECES pieces. */
 struct merge_words {
@@ -345,6 +349,7 @@ M40_HD float merge_stage(struct attention_merge_shared *shared, const struct mer
 {
     const uint32_t warp = simt_warp(), row = simt_thread() / (SIMT_WARP / LANE_COLS), col = simt_thread() % (SIMT_WARP / LANE_COLS) * LANE_COLS;
     float max = scan_max(simt_thread() < n, words->m), after = before;
+    struct merge_factors factors;
 
     simt_barrier();
     if (simt_lane() == SIMT_WARP - 1)
@@ -356,7 +361,7 @@ M40_HD float merge_stage(struct attention_merge_shared *shared, const struct mer
         M40_UNROLL
         for (uint32_t c = 0; c < LANE_COLS; c++)
             o.v[c] = k * MERGE_ROWS + row < n ? o.v[c] : 0.0f;
-        m40_store_f32x4(&shared->o[k * MERGE_ROWS + row][col], o);
+        m40_store_f32x4(&shared->values[k * MERGE_ROWS + row][col], o);
     }
     simt_barrier();
     M40_UNROLL
@@ -364,52 +369,56 @@ M40_HD float merge_stage(struct attention_merge_shared *shared, const struct mer
         before = w == warp ? after : before;
         after = attention_greater(after, shared->max[w]);
     }
-    shared->factors[simt_thread()] = make_factors(before, max, simt_thread() < n, words->m, words->l);
+    factors = make_factors(before, max, simt_thread() < n, words->m, words->l);
+    shared->a[simt_thread()] = factors.a;
+    shared->b[simt_thread()] = factors.b;
+    shared->values[simt_thread()][SIMT_WARP] = factors.l;
     return after;
 }
 
 /* MERGE_BATCH pieces as merge_column works on them. */
 struct merge_batch {
-    struct merge_factors factors[MERGE_BATCH];
-    float o[MERGE_BATCH];
+    struct m40_f32x4 a[MERGE_BATCH / 4], b[MERGE_BATCH / 4];
+    float values[MERGE_BATCH];
 };
 
 /* Pieces from j on, or, beyond the last ones, these. */
-M40_HD void take_batch(const struct attention_merge_shared *shared, uint32_t j, struct merge_batch *batch)
+M40_HD void take_batch(const struct attention_merge_shared *shared, uint32_t column, uint32_t j, struct merge_batch *batch)
 {
     j = attention_min(j, MERGE_PIECES - MERGE_BATCH);
     M40_UNROLL
-    for (uint32_t k = 0; k < MERGE_BATCH; k++) {
-        batch->factors[k] = shared->factors[j + k];
-        batch->o[k] = shared->o[j + k][simt_lane()];
+    for (uint32_t k = 0; k < MERGE_BATCH / 4; k++) {
+        batch->a[k] = m40_load_f32x4(&shared->a[j + k * 4]);
+        batch->b[k] = m40_load_f32x4(&shared->b[j + k * 4]);
     }
+    M40_UNROLL
+    for (uint32_t k = 0; k < MERGE_BATCH; k++)
+        batch->values[k] = shared->values[j + k][column];
     simt_hold_loads();
 }
 
-M40_HD void merge_pieces(const struct merge_batch *batch, float *sum, float *out)
+M40_HD float merge_values(const struct merge_batch *batch, float value)
 {
     M40_UNROLL
-    for (uint32_t k = 0; k < MERGE_BATCH; k++) {
-        struct merge_factors f = batch->factors[k];
-
-        *sum = m40_fmaf(f.l, f.b, *sum * f.a);
-        *out = m40_fmaf(batch->o[k], f.b, *out * f.a);
-    }
+    for (uint32_t k = 0; k < MERGE_BATCH; k++)
+        value = m40_fmaf(batch->values[k], batch->b[k / 4].v[k % 4], value * batch->a[k / 4].v[k % 4]);
+    return value;
 }
 
-/* Merges up to MERGE_PIECES pieces into sum and out, this lane's column: two operations a piece that wait for each other, and everything else is ahead of them. */
-M40_HD void merge_column(const struct attention_merge_shared *shared, uint32_t n, float *sum, float *out)
+/* Merges one column of up to MERGE_PIECES pieces into value: two operations a piece that wait for each other, and everything else is ahead of them. Called by whole warps. */
+M40_HD float merge_column(const struct attention_merge_shared *shared, uint32_t column, uint32_t n, float value)
 {
-    struct merge_batch a, b;
+    struct merge_batch now, next;
 
-    take_batch(shared, 0, &a);
+    take_batch(shared, column, 0, &now);
     M40_ROLLED
     for (uint32_t j = 0; j < n; j += 2 * MERGE_BATCH) {
-        take_batch(shared, j + MERGE_BATCH, &b);
-        merge_pieces(&a, sum, out);
-        take_batch(shared, j + 2 * MERGE_BATCH, &a);
-        merge_pieces(&b, sum, out);
+        take_batch(shared, column, j + MERGE_BATCH, &next);
+        value = merge_values(&now, value);
+        take_batch(shared, column, j + 2 * MERGE_BATCH, &now);
+        value = merge_values(&next, value);
     }
+    return value;
 }
 
 /* Pieces that a row sees. */
@@ -420,8 +429,8 @@ M40_HD uint32_t count_pieces(const struct attention_args *args, uint32_t token)
     return pos / ATTENTION_PIECE - attention_first(args->window, pos) / ATTENTION_PIECE + 1;
 }
 
-/* Grid (head and its warps of elements, token of the slice). All threads bring pieces and make their factors; the chain of each element is one lane's of the first warp, and while it merges, the next
- * pieces are on their way. A row that is alone has no fewer pieces than there is room for, or one: then the first loads need not wait for its position. */
+/* Grid (head and its warps of elements, token of the slice). All threads bring pieces and make their factors; the chain of each element is one lane's of the first warp, that of l the second warp's,
+ * and while they merge, the next pieces are on their way. A row that is alone has no fewer pieces than there is room for, or one: then the first loads need not wait for its position. */
 SIMT_KERNEL(attention_merge, struct attention_args, MERGE_THREADS)
 {
     SIMT_SHARED(struct attention_merge_shared, shared);
@@ -431,7 +440,7 @@ SIMT_KERNEL(attention_merge, struct attention_args, MERGE_THREADS)
     const uint64_t row = piece_row(&args, simt_block_y(), head);
     const float *o = args.o + row * head_dim + (col < head_dim ? col : 0), *ml = args.ml + row * 2;
     struct merge_words words = merge_load(o, ml, head_dim, 0, simt_grid_y() > 1 ? count_pieces(&args, token) : args.n_pieces);
-    float max = ml[0], sum = -0.0f, out = -0.0f; /* a first piece has factors of 1: fmaf(x, 1, -0 * 1) is x */
+    float max = ml[0], value = -0.0f; /* a first piece has factors of 1: fmaf(x, 1, -0 * 1) is x */
     uint32_t n;
 
     simt_hold_loads();
@@ -443,9 +452,12 @@ SIMT_KERNEL(attention_merge, struct attention_args, MERGE_THREADS)
         if (n - first > MERGE_PIECES)
             words = merge_load(o, ml, head_dim, first + MERGE_PIECES, n);
         simt_barrier();
-        if (simt_warp() == 0)
-            merge_column(shared, n_here, &sum, &out);
+        if (simt_warp() < 2)
+            value = merge_column(shared, simt_warp() == 0 ? simt_lane() : SIMT_WARP, n_here, value);
     }
+    if (simt_thread() == SIMT_WARP)
+        shared->sum = value;
+    simt_barrier();
     if (simt_warp() == 0 && first_col + simt_lane() < head_dim)
-        args.y[((uint64_t)token * args.n_heads + head) * head_dim + first_col + simt_lane()] = out / sum;
+        args.y[((uint64_t)token * args.n_heads + head) * head_dim + first_col + simt_lane()] = value / shared->sum;
 }
