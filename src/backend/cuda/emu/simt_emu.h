@@ -151,6 +151,22 @@ static inline void simt_fence(void)
     __asm__ volatile("" ::: "memory");
 }
 
+static inline void simt_load_once_u32x4(const void *p, uint32_t *v)
+{
+    const uint32_t *from = p;
+
+    for (unsigned i = 0; i < 4; i++)
+        v[i] = from[i];
+}
+
+static inline void simt_load_once_u32x2(const void *p, uint32_t *v)
+{
+    const uint32_t *from = p;
+
+    v[0] = from[0];
+    v[1] = from[1];
+}
+
 static inline void simt_prefetch(const void *p)
 {
     (void)p;

@@ -34,8 +34,8 @@ M40_HD void ATTN(load_chunk)(const struct split_work *work, uint32_t first_byte,
 
     M40_UNROLL
     for (uint32_t k = 0; k < LOADS / 2; k++) {
-        words[k] = m40_load_u32x4(low);
-        words[LOADS / 2 + k] = m40_load_u32x4(high);
+        simt_load_once_u32x4(low, words[k].u);
+        simt_load_once_u32x4(high, words[LOADS / 2 + k].u);
         low += LOAD_ROWS * work->row_bytes;
         high += LOAD_ROWS * work->row_bytes;
     }
@@ -84,7 +84,10 @@ M40_HD void ATTN(load_values)(const struct split_work *work, uint32_t column, ui
 
     M40_UNROLL
     for (uint32_t j = 0; j < BATCH; j++) {
-        v[j] = *(const struct ATTN(value) *)(const void *)from;
+        if (IS_F32)
+            simt_load_once_u32x4(from, v[j].u);
+        else
+            simt_load_once_u32x2(from, v[j].u);
         from += work->row_bytes;
     }
 }

@@ -140,6 +140,16 @@ SIMT_INLINE void simt_fence(void)
     asm volatile("membar.gl;" ::: "memory");
 }
 
+SIMT_INLINE void simt_load_once_u32x4(const void *p, uint32_t *v)
+{
+    asm volatile("ld.global.cs.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "l"(p));
+}
+
+SIMT_INLINE void simt_load_once_u32x2(const void *p, uint32_t *v)
+{
+    asm volatile("ld.global.cs.v2.u32 {%0, %1}, [%2];" : "=r"(v[0]), "=r"(v[1]) : "l"(p));
+}
+
 SIMT_INLINE void simt_prefetch(const void *p)
 {
     asm volatile("prefetch.global.L2 [%0];" : : "l"(p));
