@@ -24,7 +24,7 @@ enum {
     MATMUL_ANY_COLS = FORMAT_NAME(BLOCK) < MATMUL_TILE,                            /* rows need not be whole sub-blocks of 32; plain formats only */
 };
 
-enum { MATMUL_CHUNK_SUBS = MATMUL_CHUNK / MATMUL_TILE }; /* sub-blocks of a chunk */
+enum { MATMUL_CHUNK_SUBS = MATMUL_CHUNK / MATMUL_TILE, MATMUL_TOTAL_AHEAD = 8 }; /* sub-blocks of a chunk; groups */
 
 /* Four floats of shared memory in one 128-bit access. */
 struct matmul_vec4 {
@@ -50,9 +50,7 @@ M40_HD uint32_t matmul_chunks(uint32_t n_cols)
 
 M40_HD const uint8_t *matmul_tile(const uint8_t *tiles, uint32_t n_cols, uint32_t row_tile, uint32_t chunk)
 {
-    const uint32_t row_bytes = matmul_chunks(n_cols) * FORMAT_NAME(TILE_BYTES); /* below 2^32 up to 2^25 columns */
-
-    return tiles + (uint64_t)row_tile * row_bytes + chunk * FORMAT_NAME(TILE_BYTES);
+    return tiles + ((uint64_t)row_tile * matmul_chunks(n_cols) + chunk) * FORMAT_NAME(TILE_BYTES);
 }
 
 /* x[token][col], or 0 where there is none. */
@@ -120,6 +118,26 @@ M40_HD uint32_t matmul_chunk_cols(uint32_t n_cols, uint32_t chunk)
     uint32_t first = chunk * MATMUL_CHUNK;
 
     return first >= n_cols ? 0 : n_cols - first < MATMUL_CHUNK ? n_cols - first : MATMUL_CHUNK;
+}
+
+/* The sum of the partials of all groups of a mat-vec's row, in order; they are all asked for before the first is added. */
+M40_HD float matmul_total(const struct matmul_kernel_args *args, uint32_t n_groups, uint32_t token, uint32_t row)
+{
+    const float *partial = &args->partials[(uint64_t)token * args->n_rows + row];
+    const uint64_t stride = (uint64_t)args->n_tokens * args->n_rows;
+    float total = 0.0f;
+
+    for (uint32_t first = 0; first < n_groups; first += MATMUL_TOTAL_AHEAD) {
+        float sums[MATMUL_TOTAL_AHEAD];
+
+        M40_UNROLL
+        for (uint32_t i = 0; i < MATMUL_TOTAL_AHEAD; i++)
+            sums[i] = partial[(first + i < n_groups ? first + i : n_groups - 1) * stride];
+        M40_UNROLL
+        for (uint32_t i = 0; i < MATMUL_TOTAL_AHEAD; i++)
+            total = first + i == 0 ? sums[i] : first + i < n_groups ? total + sums[i] : total;
+    }
+    return total;
 }
 
 /* A total's last steps. */

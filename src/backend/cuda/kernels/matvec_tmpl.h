@@ -33,12 +33,19 @@ struct MATVEC_NAME(matvec_shared) {
     float gate[MATMUL_TILE];
 };
 
+/* x of column c of a sub-block as it is brought: prepared, unless it has to be normalised first. */
+M40_HD float MATVEC_NAME(matvec_x_of)(const struct matmul_kernel_args *args, float x, uint32_t c)
+{
+    return MATVEC_T == 1 && args->norm_weight ? x : matmul_prepare(x, c);
+}
+
 /* Brings the chunk's columns of x, the first of which is first_col; what does not exist becomes zeros, which enter no sum that is used. */
 M40_HD void MATVEC_NAME(matvec_bring_part)(struct MATVEC_NAME(matvec_x) * to, const struct matmul_kernel_args *args, uint32_t first_col)
 {
     for (uint32_t s = 0; s < MATMUL_CHUNK_SUBS; s++) {
         for (uint32_t t = 0; t < MATVEC_T; t++)
-            to->x[s][simt_lane() * MATVEC_T + t] = matmul_x(args, t, first_col + s * MATMUL_TILE + simt_lane());
+            to->x[s][simt_lane() * MATVEC_T + t] =
+                MATVEC_NAME(matvec_x_of)(args, matmul_x(args, t, first_col + s * MATMUL_TILE + simt_lane()), simt_lane());
     }
 }
 
@@ -53,11 +60,17 @@ M40_HD void MATVEC_NAME(matvec_bring_whole)(struct MATVEC_NAME(matvec_x) * to, c
         float *out = &to->x[i * 4 + simt_lane() / 8][simt_lane() % 8 * 4 * MATVEC_T];
         struct matmul_vec4 first = matmul_load4(x + i * 4 * MATMUL_TILE);
 
+        M40_UNROLL
+        for (uint32_t c = 0; c < 4; c++)
+            first.v[c] = MATVEC_NAME(matvec_x_of)(args, first.v[c], simt_lane() % 8 * 4 + c);
 #if MATVEC_T == 1
         matmul_store4(out, first.v[0], first.v[1], first.v[2], first.v[3]);
 #else
         struct matmul_vec4 second = matmul_load4(matmul_x_row(args, 1) + first_col + simt_lane() * 4 + i * 4 * MATMUL_TILE);
 
+        M40_UNROLL
+        for (uint32_t c = 0; c < 4; c++)
+            second.v[c] = matmul_prepare(second.v[c], simt_lane() % 8 * 4 + c);
         matmul_store4(out, first.v[0], second.v[0], first.v[1], second.v[1]);
         matmul_store4(out + 4, first.v[2], second.v[2], first.v[3], second.v[3]);
 #endif
@@ -69,7 +82,9 @@ M40_HD void MATVEC_NAME(matvec_bring_whole)(struct MATVEC_NAME(matvec_x) * to, c
 
     M40_UNROLL
     for (uint32_t s = 0; s < MATMUL_CHUNK_SUBS; s++)
-        matmul_store4(&to->x[s][simt_lane() * MATVEC_T], x[s * MATMUL_TILE], x1[s * MATMUL_TILE], x2[s * MATMUL_TILE], x3[s * MATMUL_TILE]);
+        matmul_store4(&to->x[s][simt_lane() * MATVEC_T], matmul_prepare(x[s * MATMUL_TILE], simt_lane()),
+                      matmul_prepare(x1[s * MATMUL_TILE], simt_lane()), matmul_prepare(x2[s * MATMUL_TILE], simt_lane()),
+                      matmul_prepare(x3[s * MATMUL_TILE], simt_lane()));
 #endif
 }
 
@@ -84,16 +99,36 @@ M40_HD void MATVEC_NAME(matvec_bring)(struct MATVEC_NAME(matvec_x) * to, const s
 }
 
 #if MATVEC_T == 1
-/* The chunk's columns of x, in place, as rms_norm would give them. Called by every thread. */
+/* The sum of the squares of every 256th column from the thread's on; many are asked for before the first is added. */
+M40_HD float MATVEC_NAME(matvec_squares)(const float *x, uint32_t n_cols)
+{
+    enum { STRIDE = NORM_WARPS * SIMT_WARP, AHEAD = 16 };
+    uint32_t c = simt_thread();
+    float p = 0.0f;
+
+    for (; c + (AHEAD - 1) * STRIDE < n_cols; c += AHEAD * STRIDE) {
+        float values[AHEAD];
+
+        M40_UNROLL
+        for (uint32_t i = 0; i < AHEAD; i++)
+            values[i] = x[c + i * STRIDE];
+        M40_UNROLL
+        for (uint32_t i = 0; i < AHEAD; i++)
+            p = m40_fmaf(values[i], values[i], p);
+    }
+    for (; c < n_cols; c += STRIDE)
+        p = m40_fmaf(x[c], x[c], p);
+    return p;
+}
+
+/* The chunk's columns of x, in place, as rms_norm would give them, prepared. Called by every thread. */
 M40_HD void MATVEC_NAME(matvec_norm)(struct MATVEC_NAME(matvec_x) * chunk, float *shared_sums, const struct matmul_kernel_args *args,
                                      uint32_t first_col)
 {
-    float p = 0.0f, r;
+    float p, r;
 
     if (simt_warp() < NORM_WARPS) {
-        for (uint32_t c = simt_thread(); c < args->n_cols; c += NORM_WARPS * SIMT_WARP)
-            p = m40_fmaf(args->x[c], args->x[c], p);
-        p = warp_tree(p);
+        p = warp_tree(MATVEC_NAME(matvec_squares)(args->x, args->n_cols));
         if (simt_lane() == 0)
             shared_sums[simt_warp()] = p;
     }
@@ -103,20 +138,10 @@ M40_HD void MATVEC_NAME(matvec_norm)(struct MATVEC_NAME(matvec_x) * chunk, float
         const uint32_t col = first_col + s * MATMUL_TILE + simt_lane();
 
         if (col < args->n_cols)
-            chunk->x[s][simt_lane()] = (chunk->x[s][simt_lane()] * r) * args->norm_weight[col];
+            chunk->x[s][simt_lane()] = matmul_prepare((chunk->x[s][simt_lane()] * r) * args->norm_weight[col], simt_lane());
     }
 }
 #endif
-
-/* The warp's x, in place, as matmul uses it. */
-M40_HD void MATVEC_NAME(matvec_prepare)(struct MATVEC_NAME(matvec_x) * chunk)
-{
-    for (uint32_t s = 0; s < MATMUL_CHUNK_SUBS; s++) {
-        M40_UNROLL
-        for (uint32_t t = 0; t < MATVEC_T; t++)
-            chunk->x[s][simt_lane() * MATVEC_T + t] = matmul_prepare(chunk->x[s][simt_lane() * MATVEC_T + t], simt_lane());
-    }
-}
 
 /* Sums of x over the sub-blocks, each by one lane. */
 M40_HD void MATVEC_NAME(matvec_sum)(struct MATVEC_NAME(matvec_x) * chunk)
@@ -329,17 +354,6 @@ M40_HD void MATVEC_NAME(matvec_add)(const struct matmul_kernel_args *args, const
     }
 }
 
-/* The sum of all groups of token t's row, in order. */
-M40_HD float MATVEC_NAME(matvec_total)(const struct matmul_kernel_args *args, uint32_t n_groups, uint32_t t, uint32_t row)
-{
-    const float *partial = &args->partials[(uint64_t)t * args->n_rows + row];
-    float total = *partial;
-
-    for (uint32_t g = 1; g < n_groups; g++)
-        total = total + partial[(uint64_t)g * args->n_tokens * args->n_rows];
-    return total;
-}
-
 /* Adds the sums of all groups for the units whose other blocks have ended. Called by every thread. */
 M40_HD void MATVEC_NAME(matvec_meet)(struct MATVEC_NAME(matvec_shared) * shared, const struct matmul_kernel_args *args,
                                      const struct MATVEC_NAME(matvec_place) * place)
@@ -366,9 +380,9 @@ M40_HD void MATVEC_NAME(matvec_meet)(struct MATVEC_NAME(matvec_shared) * shared,
 
             if (!shared->is_last[i / n_items] || row >= args->n_rows)
                 continue;
-            total = MATVEC_NAME(matvec_total)(args, n_groups, t, row);
+            total = matmul_total(args, n_groups, t, row);
             if (place->n_gate_tiles)
-                args->y[row] = m40_swiglu(total, MATVEC_NAME(matvec_total)(args, n_groups, 0, row + place->n_gate_tiles * MATMUL_TILE));
+                args->y[row] = m40_swiglu(total, matmul_total(args, n_groups, 0, row + place->n_gate_tiles * MATMUL_TILE));
             else
                 matmul_store(args, t, row, total);
         }
@@ -408,9 +422,7 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_WA
         simt_warp_barrier();
     }
 #endif
-    if (!MATMUL_IS_PLAIN) {
-        MATVEC_NAME(matvec_prepare)(chunk);
-        simt_warp_barrier();
+    if (MATMUL_HAS_SUMS) {
         MATVEC_NAME(matvec_sum)(chunk);
         simt_warp_barrier();
     }

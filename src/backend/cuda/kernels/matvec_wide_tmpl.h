@@ -302,15 +302,9 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_GR
         return;
     for (uint32_t i = simt_warp(); i < MATVEC_R * args.n_tokens; i += MATVEC_GROUP_THREADS / SIMT_WARP) {
         const uint32_t row = first_row + i % MATVEC_R * MATMUL_TILE, t = i / MATVEC_R;
-        const float *partial = &args.partials[(uint64_t)t * args.n_rows + row];
-        float total;
 
-        if (row >= args.n_rows)
-            continue;
-        total = *partial;
-        for (uint32_t g = 1; g < simt_grid_y(); g++)
-            total = total + partial[g * n_group_sums];
-        matmul_store(&args, t, row, total);
+        if (row < args.n_rows)
+            matmul_store(&args, t, row, matmul_total(&args, simt_grid_y(), t, row));
     }
 }
 
