@@ -74,12 +74,13 @@ struct record {
     uint32_t n_tokens, n_rows;
 };
 
-static void on_token(void *user, int32_t id, uint32_t pos)
+static void on_event(void *user, const m40llm_event *event)
 {
     struct record *r = user;
 
-    (void)pos;
-    r->tokens[r->n_tokens++] = id;
+    if (event->type != M40LLM_EVENT_TOKEN)
+        return;
+    r->tokens[r->n_tokens++] = event->token;
 }
 
 static void on_logits(void *user, uint32_t pos, const float *logits, size_t n_vocab)
@@ -100,7 +101,7 @@ static m40llm_request_options request(struct record *r, int kind)
     memset(r, 0, sizeof *r);
     o.n_max_tokens = N_TOKENS;
     o.ignore_end = 1;
-    o.on_token = on_token;
+    o.on_event = on_event;
     o.on_logits = kind == 4 ? on_logits : NULL;
     o.user = r;
     o.sampling.temperature = kind ? 1.2f : 0;

@@ -65,17 +65,35 @@ struct record {
     uint64_t row_hash[MAX_ROWS];
     uint32_t n_prefilled, n_prompt;
     uint32_t cancel_after; /* tokens; 0: never */
+    uint32_t n_ends;
+    m40llm_finish finish;
     m40llm_result result;
 };
 
-static void on_token(void *user, int32_t id, uint32_t pos)
+static void on_event(void *user, const m40llm_event *event)
 {
     struct record *r = user;
 
-    assert_int_equal(pos, r->n_prompt + r->n_tokens);
-    r->tokens[r->n_tokens++] = id;
-    if (r->n_tokens == r->cancel_after)
-        m40_engine_cancel(r->engine, r->id);
+    assert_int_equal(r->n_ends, 0);
+    switch (event->type) {
+    case M40LLM_EVENT_PREFILL:
+        assert_true(event->n_done > r->n_prefilled && event->n_done <= r->n_prompt);
+        r->n_prefilled = event->n_done;
+        break;
+    case M40LLM_EVENT_TOKEN:
+        assert_int_equal(event->pos, r->n_prompt + r->n_tokens);
+        r->tokens[r->n_tokens++] = event->token;
+        if (r->n_tokens == r->cancel_after)
+            m40_engine_cancel(r->engine, event->id);
+        break;
+    case M40LLM_EVENT_FINISH:
+        r->finish = event->finish;
+        break;
+    case M40LLM_EVENT_END:
+        r->n_ends++;
+        assert_int_equal(event->result.finish, r->finish);
+        break;
+    }
 }
 
 static void on_logits(void *user, uint32_t pos, const float *logits, size_t n_vocab)
@@ -95,14 +113,6 @@ static void on_logits(void *user, uint32_t pos, const float *logits, size_t n_vo
     r->row_hash[r->n_rows++] = hash;
 }
 
-static void on_prefill(void *user, uint32_t n_done, uint32_t n_prompt)
-{
-    struct record *r = user;
-
-    assert_true(n_done > r->n_prefilled && n_done <= n_prompt);
-    r->n_prefilled = n_done;
-}
-
 static m40llm_request_options request(struct record *r, uint32_t n_max_tokens)
 {
     m40llm_request_options o = M40LLM_REQUEST_OPTIONS_INIT;
@@ -110,9 +120,8 @@ static m40llm_request_options request(struct record *r, uint32_t n_max_tokens)
     memset(r, 0, sizeof *r);
     o.n_max_tokens = n_max_tokens;
     o.ignore_end = 1;
-    o.on_token = on_token;
+    o.on_event = on_event;
     o.on_logits = on_logits;
-    o.on_prefill = on_prefill;
     o.user = r;
     return o;
 }
@@ -142,6 +151,7 @@ static void wait_for(struct record *r)
         fail_msg("%s", err.text);
     assert_int_equal(r->result.n_generated, r->n_tokens);
     assert_int_equal(r->result.n_prompt, r->n_prompt);
+    assert_int_equal(r->n_ends, 1);
 }
 
 static void expect_same(const struct record *a, const struct record *b)
@@ -154,7 +164,7 @@ static void expect_same(const struct record *a, const struct record *b)
     assert_int_equal(a->result.finish, b->result.finish);
 }
 
-static uint64_t pages_used(const struct m40_engine *e)
+static uint64_t pages_used(struct m40_engine *e)
 {
     m40llm_stats stats;
 
@@ -181,6 +191,7 @@ static m40llm_request_options nth_request(struct record *r, int i)
 
 static void run_together(struct m40_engine *e, struct record *records)
 {
+    m40_engine_pause(e);
     for (int i = 0; i < N_REQUESTS; i++) {
         m40llm_request_options o = nth_request(&records[i], i);
         int32_t prompt[128];
@@ -188,6 +199,7 @@ static void run_together(struct m40_engine *e, struct record *records)
         make_prompt(prompt, lengths[i], test_seed() ^ (uint64_t)i);
         submit(e, &records[i], prompt, lengths[i], &o);
     }
+    m40_engine_resume(e);
     for (int i = 0; i < N_REQUESTS; i++)
         wait_for(&records[(i + 2) % N_REQUESTS]);
 }
@@ -241,6 +253,7 @@ static void check_without_logits(const m40llm_sampling *sampling)
         o = request(&without, 20);
         o.on_logits = NULL;
         o.sampling = *sampling;
+        m40_engine_pause(e);
         submit(e, &without, prompt, 40, &o);
         other.sampling.temperature = 0.9f;
         if (turn == 2) {
@@ -249,6 +262,7 @@ static void check_without_logits(const m40llm_sampling *sampling)
         }
         if (turn > 0)
             submit(e, &beside, prompt, 5, &other);
+        m40_engine_resume(e);
         wait_for(&without);
         if (turn > 0)
             wait_for(&beside);
@@ -321,9 +335,10 @@ static void test_cancel(void **state)
     make_prompt(prompt, 10, 4);
     submit(e, &undisturbed, prompt, 10, &o);
     wait_for(&undisturbed);
+    m40_engine_pause(e);
     o = request(&one, 50);
-    submit(e, &one, prompt, 7, &o);
     one.cancel_after = 3;
+    submit(e, &one, prompt, 7, &o);
     o = request(&other, 12);
     submit(e, &other, prompt, 10, &o);
     o = request(&late, 5);
@@ -331,6 +346,7 @@ static void test_cancel(void **state)
     m40_engine_cancel(e, late.id); /* before it began */
     m40_engine_cancel(e, 12345);
     m40_engine_cancel(e, 0);
+    m40_engine_resume(e);
     wait_for(&one);
     wait_for(&other);
     wait_for(&late);
@@ -399,13 +415,17 @@ static void test_context_limit(void **state)
 static void test_refused_requests(void **state)
 {
     static struct record r;
-    struct m40_engine *e = open_engine(64, 0, 2);
     m40llm_request_options o = request(&r, 2), bad = o;
+    m40llm_engine_options options = M40LLM_ENGINE_OPTIONS_INIT;
+    struct m40_engine *e;
     int32_t prompt[2] = {1, N_VOCAB};
     uint64_t id;
     m40llm_error err;
 
     (void)state;
+    options.n_ctx = 64;
+    options.n_requests = 2;
+    assert_int_equal(m40_engine_open(&e, model, tokenizer, &options, &err), M40LLM_OK);
     assert_int_equal(m40_engine_submit(e, prompt, 0, &o, &id, &err), M40LLM_INVALID_ARGUMENT);
     assert_int_equal(m40_engine_submit(e, prompt, 2, &o, &id, &err), M40LLM_INVALID_ARGUMENT);
     assert_non_null(strstr(err.text, "512"));
@@ -414,9 +434,10 @@ static void test_refused_requests(void **state)
     bad.sampling.top_p = 7;
     assert_int_equal(m40_engine_submit(e, prompt, 1, &bad, &id, &err), M40LLM_INVALID_ARGUMENT);
     assert_non_null(strstr(err.text, "top_p"));
+    m40_engine_pause(e);
+    o.on_event = NULL;
     for (int i = 0; i < 2; i++)
         assert_int_equal(m40_engine_submit(e, prompt, 1, &o, &id, &err), M40LLM_OK);
-    r.n_prompt = 1;
     assert_int_equal(m40_engine_submit(e, prompt, 1, &o, &id, &err), M40LLM_QUEUE_FULL);
     assert_int_equal(id, 0);
     assert_int_equal(m40_engine_wait(e, 99, NULL, &err), M40LLM_NOT_FOUND);
@@ -498,9 +519,11 @@ static void test_statistics(void **state)
 
     (void)state;
     make_prompt(prompt, 70, 1);
+    m40_engine_pause(e);
     submit(e, &a, prompt, 70, &o);
     o = request(&b, 3);
     submit(e, &b, prompt, 10, &o);
+    m40_engine_resume(e);
     wait_for(&a);
     wait_for(&b);
     m40_engine_get_stats(e, &stats);
