@@ -474,7 +474,7 @@ M40LLM_API m40llm_status m40llm_submit(m40llm_engine *engine, const int32_t *pro
 M40LLM_API m40llm_status m40llm_submit_text(m40llm_engine *engine, const char *text, size_t n_bytes, unsigned flags,
                                             const m40llm_request_options *options, uint64_t *out_id, m40llm_error *err);
 /* The request's next event; waits for one up to timeout_ms (less than 0: for ever). The event's pointers are valid until the next call for the same request. END comes again when it was read. One
- * thread at a time for a request. NOT_FOUND: there is no such request; TIMED_OUT; INVALID_ARGUMENT: it has on_event. */
+ * thread at a time for a request, and not a callback. NOT_FOUND: there is no such request; TIMED_OUT; INVALID_ARGUMENT: it has on_event. */
 M40LLM_API m40llm_status m40llm_read(m40llm_engine *engine, uint64_t id, int timeout_ms, m40llm_event *out, m40llm_error *err);
 /* Waits until the request has ended and its END was told, fills *result (may be NULL) and forgets the request, with events nobody has read. A request that was cancelled ends
  * with OK and FINISH_CANCELLED; one that failed gives its own status. NOT_FOUND. Not from a callback. */

@@ -282,6 +282,7 @@ m40llm_status m40_engine_open(struct m40_engine **out, struct m40_model *model, 
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->work, NULL);
     pthread_cond_init(&e->stopped, NULL);
+    e->inbox_end = &e->inbox;
     e->model = model;
     e->tokenizer = tokenizer;
     e->info.n_requests = or_default(options.n_requests, DEFAULT_REQUESTS);
@@ -367,6 +368,7 @@ static bool wait_for_work(struct m40_engine *e, struct m40_request **submitted)
     e->is_standing = false;
     *submitted = e->inbox;
     e->inbox = NULL;
+    e->inbox_end = &e->inbox;
     e->n_inbox = 0;
     is_closing = e->is_closing;
     pthread_mutex_unlock(&e->lock);
@@ -541,8 +543,8 @@ static uint64_t fill_place(struct m40_engine *e, uint32_t place, struct m40_requ
         r->submitted_ns = m40_now_ns();
         e->places[place].request = r;
         atomic_store(&e->places[place].id, id);
-        r->next = e->inbox;
-        e->inbox = r;
+        *e->inbox_end = r;
+        e->inbox_end = &r->next;
         e->n_inbox += r->options.n_choices;
         pthread_cond_signal(&e->work);
     } else {

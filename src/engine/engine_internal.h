@@ -44,9 +44,9 @@ struct m40_engine {
     struct m40_request_place *places; /* [info.n_requests] */
     uint32_t *free_places;            /* [n_free_places] */
     uint32_t n_free_places;
-    uint64_t n_accepted;       /* requests */
-    struct m40_request *inbox; /* submitted, not seen by the thread; the newest first */
-    uint32_t n_inbox;          /* choices */
+    uint64_t n_accepted;                    /* requests */
+    struct m40_request *inbox, **inbox_end; /* submitted, not seen by the thread; where the next one goes */
+    uint32_t n_inbox;                       /* choices */
     m40llm_stats published;
     uint32_t n_pauses;
     bool is_standing, is_closing, has_thread;

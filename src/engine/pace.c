@@ -51,7 +51,9 @@ void m40_pace_measured(struct m40_pace *pace, uint32_t n_answers, uint32_t n_row
     if (n_answers == 0)
         return;
     if (n_rows == 0) {
-        *plain = *plain == 0 ? (double)ns : *plain + ((double)ns - *plain) / 4;
+        double change = (double)ns - *plain;
+
+        *plain = *plain == 0 ? (double)ns : *plain + change / (change < 0 ? 2 : 4); /* what disturbs a step makes it longer */
         pace->n_mixed[size] = 0;
     } else if (*plain > 0) {
         pace->n_mixed[size]++;

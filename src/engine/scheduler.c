@@ -56,24 +56,23 @@ static bool is_before(const struct m40_sequence *a, const struct m40_sequence *b
 
 void m40_scheduler_add(struct m40_scheduler *s, struct m40_sequence *sequence)
 {
-    struct m40_sequence **link = &s->waiting;
+    struct m40_sequence *before = s->last_waiting; /* mostly it has come last */
 
-    while (*link && is_before(*link, sequence))
-        link = &(*link)->next;
-    sequence->next = *link;
-    *link = sequence;
+    while (before && is_before(sequence, before))
+        before = before->prev;
+    sequence->prev = before;
+    sequence->next = before ? before->next : s->waiting;
+    *(before ? &before->next : &s->waiting) = sequence;
+    *(sequence->next ? &sequence->next->prev : &s->last_waiting) = sequence;
     sequence->state = M40_SEQUENCE_WAITING;
     s->n_waiting++;
 }
 
 static void stop_waiting(struct m40_scheduler *s, struct m40_sequence *sequence)
 {
-    struct m40_sequence **link = &s->waiting;
-
-    while (*link != sequence)
-        link = &(*link)->next;
-    *link = sequence->next;
-    sequence->next = NULL;
+    *(sequence->prev ? &sequence->prev->next : &s->waiting) = sequence->next;
+    *(sequence->next ? &sequence->next->prev : &s->last_waiting) = sequence->prev;
+    sequence->next = sequence->prev = NULL;
     s->n_waiting--;
 }
 

@@ -21,7 +21,7 @@ struct m40_sequence {
     uint32_t choice;                   /* of its request */
     const struct m40_sequence *leader; /* choice 0 of its request, whose pages of the prompt it shares; NULL: it is choice 0 */
     bool uses_cache, all_logits;
-    struct m40_sequence *next; /* while waiting */
+    struct m40_sequence *next, *prev; /* while waiting */
     uint32_t slot;
     int32_t *pages; /* [n_pages], the slot's row of the page table */
     uint32_t n_pages;
