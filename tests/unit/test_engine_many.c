@@ -462,6 +462,7 @@ static void test_from_several_threads(void **state)
     }
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* emulated kernels are slow there; test_cuda_*.c run under sanitizers */
 static void test_on_cuda(void **state)
 {
     const char *library = getenv("M40LLM_CUDA_LIB");
@@ -472,8 +473,6 @@ static void test_on_cuda(void **state)
     struct device card;
 
     (void)state;
-    if (IS_SLOW) /* the emulator's kernels, under a sanitizer */
-        skip();
     run_alone();
     device_open(&card, library ? library : cuda_beside("libcuda-emu.so"));
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
@@ -482,6 +481,7 @@ static void test_on_cuda(void **state)
     }
     device_close(&card);
 }
+#endif
 
 /* ---- cancelling ---- */
 
@@ -640,7 +640,9 @@ int main(void)
         cmocka_unit_test(test_without_cache),
         cmocka_unit_test(test_small_pools),
         cmocka_unit_test(test_from_several_threads),
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(test_on_cuda),
+#endif
         cmocka_unit_test(test_cancel_from_another_thread),
         cmocka_unit_test(test_close_with_requests_under_way),
         cmocka_unit_test(test_reading),
