@@ -169,6 +169,7 @@ static void run_requests(struct m40_backend *be, struct m40_model *model, m40llm
     for (int i = 0; i < N_PROMPT; i++)
         prompt[i] = i * 7 % 500;
     memset(requests, 0, sizeof requests);
+    m40_engine_pause(engine);
     for (int i = 0; i < N_SEQUENCES; i++) {
         m40llm_request_options o = M40LLM_REQUEST_OPTIONS_INIT;
 
@@ -181,6 +182,7 @@ static void run_requests(struct m40_backend *be, struct m40_model *model, m40llm
         o.user = &requests[i];
         OK(m40_engine_submit(engine, prompt, N_PROMPT, &o, &ids[i], &err));
     }
+    m40_engine_resume(engine);
     for (int i = 0; i < N_SEQUENCES; i++)
         OK(m40_engine_wait(engine, ids[i], &result, &err));
     for (int i = 0; i < N_SEQUENCES; i++)

@@ -127,12 +127,14 @@ static void generate(struct m40_backend *be, const int *kinds, int n, struct rec
     options.n_sequences = N_REQUESTS;
     OK(m40_model_open(&model, gguf, be, NULL, NULL, &err));
     OK(m40_engine_open(&e, model, NULL, &options, &err));
+    m40_engine_pause(e);
     for (int i = 0; i < n; i++) {
         m40llm_request_options o = request(&records[i], kinds[i]);
         const int32_t prompt[] = {kinds[i] * 50, 7, 300};
 
         OK(m40_engine_submit(e, prompt, 3, &o, &ids[i], &err));
     }
+    m40_engine_resume(e);
     for (int i = 0; i < n; i++) {
         OK(m40_engine_wait(e, ids[i], NULL, &err));
         assert_int_equal(records[i].n_tokens, N_TOKENS);
