@@ -4,6 +4,7 @@
 # CC     host compiler, gcc or clang
 # CLANG  compiler of the kernels (PTX)
 # SAN=1  AddressSanitizer and UBSan (use another BUILD)
+# SAN=thread  ThreadSanitizer, without OpenMP, whose barriers it does not understand (use another BUILD)
 
 BUILD ?= build
 CC ?= cc
@@ -25,6 +26,11 @@ INCLUDES := -Iinclude -Isrc -I$(BUILD)/gen
 ifeq ($(SAN),1)
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT ?= -O1
+else ifeq ($(SAN),thread)
+WARN += -Wno-unused -Wno-unused-parameter # what only a pragma of OpenMP uses
+SANFLAGS := -fsanitize=thread -fno-omit-frame-pointer
+OPT ?= -O1
+OPENMP ?=
 else
 OPT ?= -O2
 endif

@@ -7,7 +7,8 @@
  *     m40llm_model_open     the file's weights on the device
  *     m40llm_engine_open    a KV cache and the forward pass over it
  *     m40llm_tokenizer_open text to ids and back
- *     m40llm_submit, m40llm_wait   one request; its tokens arrive through a callback
+ *     m40llm_submit         one request; its events are read (m40llm_read), or arrive through a callback
+ *     m40llm_wait           for its end
  *
  * and *_close in the reverse order. An object refers to the ones it was opened from: close it before them.
  *
@@ -18,7 +19,7 @@
  *  - Strings are UTF-8 and NUL-terminated where no length stands beside them. Pointers returned into an object live as
  *    long as the object.
  *  - Structs that may grow start with struct_size; set it with the *_INIT macro, which also sets the defaults.
- *  - One object belongs to one thread at a time; different objects may be used by different threads. Exceptions say so.
+ *  - One object belongs to one thread at a time; different objects may be used by different threads. Exceptions say so: an engine is for all threads.
  *  - The library does not print, exit or read environment variables.
  */
 #ifndef M40LLM_H
@@ -63,7 +64,8 @@ M40LLM_API const char *m40llm_version(void);
     X(43, OUT_OF_DEVICE_MEMORY, "out of device memory")                                                                \
     X(44, NO_CUBLAS, "no usable cuBLAS")                                                                               \
     X(60, CONTEXT_FULL, "context is full")                                                                             \
-    X(61, QUEUE_FULL, "no room for another request")
+    X(61, QUEUE_FULL, "no room for another request")                                                                   \
+    X(62, TIMED_OUT, "timed out")
 
 typedef enum m40llm_status {
 #define M40LLM_STATUS_ENUM(number, name, text) M40LLM_##name = number,
@@ -330,9 +332,13 @@ typedef struct m40llm_engine_options {
     size_t struct_size;
     uint32_t n_ctx;       /* tokens of context a request may use; 0: the least of the model's, what fits, and 8192 */
     uint32_t n_chunk;     /* most prompt tokens in one step; 0: 512 */
-    uint32_t n_sequences; /* most requests that run at once; 0: 1 */
+    uint32_t n_sequences; /* most answers that are computed at once; 0: 1 */
     m40llm_kv_type kv_type;
-    const m40llm_tokenizer *tokenizer; /* knows which tokens end an answer; must outlive the engine. NULL: none does */
+    const m40llm_tokenizer *tokenizer; /* makes text of tokens and knows which of them end an answer; must outlive the engine. NULL: no text, no end tokens */
+    uint32_t n_requests;  /* most requests that there are at once: waiting, running, or ended and not yet forgotten; 0: 1024 */
+    uint64_t kv_bytes;    /* of device memory for the KV cache, at least one context; 0: n_sequences contexts, as far as memory goes (of the CPU's half is left alone) */
+    float step_growth;    /* by what factor prompts may lengthen the steps of answers that are being generated, above 1; 0: 2 */
+    int no_prefix_cache;  /* pages of earlier prompts and answers are not looked for */
 } m40llm_engine_options;
 #define M40LLM_ENGINE_OPTIONS_INIT {.struct_size = sizeof(m40llm_engine_options)}
 
@@ -340,11 +346,18 @@ typedef struct m40llm_engine_info {
     uint32_t n_ctx, n_chunk, n_sequences;
     char n_ctx_why[96]; /* what set n_ctx: "asked for", "the model's", "the default", "what fits in memory" */
     uint64_t weight_bytes, kv_bytes, other_bytes; /* device memory taken */
+    uint32_t n_requests, n_pages;                 /* pages of 32 tokens in the KV cache */
 } m40llm_engine_info;
 
+/* Starts the engine's thread, which owns the model and its device from now on. Until the engine is closed or stands still (m40llm_engine_pause), nothing else may use them. All functions below may be
+ * called by any thread, several at once, from the return of open until close begins; docs/engine.md is how it works. */
 M40LLM_API m40llm_status m40llm_engine_open(m40llm_engine **out, m40llm_model *model, const m40llm_engine_options *options, m40llm_error *err);
 M40LLM_API void m40llm_engine_get_info(const m40llm_engine *engine, m40llm_engine_info *out);
+/* Cancels what is under way (every request gets its last event), and forgets all requests. No other function of the engine may be running, nor be called later. Not from a callback. */
 M40LLM_API void m40llm_engine_close(m40llm_engine **engine);
+/* Returns when the engine stands still between two steps; requests may still be submitted, and wait. The device is the caller's until m40llm_engine_resume. Not from a callback. */
+M40LLM_API void m40llm_engine_pause(m40llm_engine *engine);
+M40LLM_API void m40llm_engine_resume(m40llm_engine *engine);
 
 typedef struct m40llm_logit_bias {
     int32_t id;
@@ -365,7 +378,7 @@ typedef struct m40llm_sampling {
     float frequency_penalty; /* 0: off */
     float presence_penalty;  /* 0: off */
     uint32_t penalty_last_n;
-    uint64_t seed; /* the draw for the token at position p of choice 0 depends on (seed, 0, p) alone */
+    uint64_t seed; /* the draw for the token at position p of choice c depends on (seed, c, p) alone */
     const m40llm_logit_bias *bias;
     size_t n_bias;
     uint32_t reserved[16]; /* zero: room to grow, since the struct stands inside m40llm_request_options */
@@ -375,50 +388,123 @@ typedef struct m40llm_sampling {
 
 typedef enum m40llm_finish {
     M40LLM_FINISH_NONE,   /* still running */
-    M40LLM_FINISH_STOP,   /* an end token came: it is neither reported nor counted */
+    M40LLM_FINISH_STOP,   /* an end token or a stop token came, neither reported nor counted; or a stop string, whose text is not given out */
     M40LLM_FINISH_LENGTH, /* n_max_tokens reached, or the context is full */
     M40LLM_FINISH_CANCELLED,
     M40LLM_FINISH_ERROR,
 } m40llm_finish;
 
+typedef struct m40llm_result {
+    m40llm_finish finish; /* of choice 0; ERROR where the request failed */
+    uint32_t n_prompt, n_generated; /* tokens; generated by all choices together */
+    uint64_t prefill_ns;    /* from the first prompt token's step to the first generated token */
+    uint64_t decode_ns;     /* from there to the last token: n_generated - 1 steps of one choice */
+    uint64_t queue_ns;      /* from m40llm_submit to the first prompt token's step */
+    uint32_t n_cached;      /* of the prompt's tokens, those that were found in the prefix cache */
+    uint32_t n_preemptions; /* how often a choice lost its pages and was computed again */
+} m40llm_result;
+
+typedef struct m40llm_token_logprob {
+    int32_t id;
+    float logprob;
+} m40llm_token_logprob;
+
+typedef enum m40llm_event_type {
+    M40LLM_EVENT_PREFILL, /* of choice 0: n_done of its prompt's tokens are in the KV cache */
+    M40LLM_EVENT_TOKEN,   /* a token was chosen */
+    M40LLM_EVENT_FINISH,  /* a choice has ended */
+    M40LLM_EVENT_END,     /* all have: the request's last event. Every request gets exactly one */
+} m40llm_event_type;
+
+/* Something that happened to a request. What does not belong to the type is zero. */
+typedef struct m40llm_event {
+    m40llm_event_type type;
+    uint32_t choice;
+    uint64_t id;             /* of the request */
+    uint32_t n_done;         /* PREFILL */
+    int32_t token;           /* TOKEN */
+    uint32_t pos;            /* TOKEN: n_prompt for the first one */
+    float logprob;           /* TOKEN, with options.logprobs */
+    uint32_t n_top;          /* TOKEN: the n_top_logprobs likeliest tokens, likeliest first */
+    const m40llm_token_logprob *top;
+    const char *text;        /* TOKEN, FINISH: the answer's text that is now certain, in whole UTF-8 characters; it may be less or more than the token's own. NUL-terminated, never NULL there */
+    size_t n_text;           /* its bytes */
+    m40llm_finish finish;    /* FINISH */
+    m40llm_result result;    /* END */
+    m40llm_status status;    /* END: OK, or why the request failed */
+    const char *error;       /* END: the reason in words; NULL: none */
+} m40llm_event;
+
+enum { M40LLM_MAX_CHOICES = 128, M40LLM_MAX_STOPS = 64, M40LLM_MAX_STOP_BYTES = 4096, M40LLM_MAX_STOP_TOKENS = 1024, M40LLM_MAX_TOP_LOGPROBS = 64 };
+enum { M40LLM_MAX_PRIORITY = 100 };
+
 typedef struct m40llm_request_options {
     size_t struct_size;
     m40llm_sampling sampling;
-    uint32_t n_max_tokens; /* tokens to generate; 0: only the prompt is evaluated */
+    uint32_t n_max_tokens; /* tokens to generate for each choice; 0: only the prompt is evaluated */
     int ignore_end;        /* go on past end tokens */
-    int all_logits;        /* on_logits also for every prompt token but the last */
-    /* Called on the thread that runs the engine; they may call m40llm_cancel() and nothing else of the engine. Each may be NULL. */
-    void (*on_token)(void *user, int32_t id, uint32_t pos);
-    /* Logits after the token at position pos: n_vocab floats, valid during the call. After the last prompt token, after every generated token but the last, and, with all_logits,
-     * after every prompt token. */
+    int all_logits;        /* on_logits also for every prompt token but the last; nothing is then taken from the prefix cache */
+    /* Called on the engine's thread for every event, whose pointers are valid during the call; all requests wait meanwhile. It may call m40llm_submit, m40llm_cancel and m40llm_forget.
+     * NULL: events are kept for m40llm_read. */
+    void (*on_event)(void *user, const m40llm_event *event);
+    /* The same thread: logits after the token at position pos: n_vocab floats, valid during the call, which nothing has been applied to. After the last prompt token, after every generated token
+     * but the last, and, with all_logits, after every prompt token. May be NULL; for one choice only. */
     void (*on_logits)(void *user, uint32_t pos, const float *logits, size_t n_vocab);
-    void (*on_prefill)(void *user, uint32_t n_done, uint32_t n_prompt);
     void *user;
+    uint32_t n_min_tokens; /* before so many tokens were generated no end token and no stop token is chosen, and stop strings are not looked for */
+    uint32_t n_choices;    /* answers to the prompt, which differ by their draws; 0: one */
+    int priority;          /* -100 .. 100: a greater one is served as if it had come 10 s earlier for each step */
+    int no_cache;          /* take nothing from the prefix cache and leave nothing in it */
+    const char *const *stops; /* [n_stops]: the answer ends before the first of these; UTF-8, needs a tokenizer */
+    size_t n_stops;
+    const int32_t *stop_tokens; /* [n_stop_tokens]: end the answer as end tokens do, with ignore_end too */
+    size_t n_stop_tokens;
+    int logprobs;            /* tell every token's log probability: of the model's own distribution, before bias, penalties, temperature and cuts */
+    uint32_t n_top_logprobs; /* and that of so many likeliest tokens (ties: the lower id) */
 } m40llm_request_options;
 #define M40LLM_REQUEST_OPTIONS_INIT                                                                                    \
     {.struct_size = sizeof(m40llm_request_options), .sampling = M40LLM_SAMPLING_INIT}
 
-typedef struct m40llm_result {
-    m40llm_finish finish;
-    uint32_t n_prompt, n_generated;
-    uint64_t prefill_ns; /* from the first prompt token's step to the first generated token */
-    uint64_t decode_ns;  /* from there to the last token: n_generated - 1 steps */
-} m40llm_result;
-
-/* Queues one request and returns. prompt: n_prompt >= 1 ids, each < n_vocab; copied, as are the options.
- * On OK *out_id names the request (never 0). INVALID_ARGUMENT, CONTEXT_FULL (the prompt does not fit; the text says by how much), QUEUE_FULL. */
+/* Queues one request and returns. prompt: n_prompt >= 1 ids, each < n_vocab; copied, as are the options and all that they point to (but user).
+ * On OK *out_id names the request (never 0), which stays until m40llm_wait or m40llm_forget. Its events may come before the call returns. INVALID_ARGUMENT, CONTEXT_FULL (the prompt does not fit; the
+ * text says by how much), QUEUE_FULL (there are n_requests). */
 M40LLM_API m40llm_status m40llm_submit(m40llm_engine *engine, const int32_t *prompt, size_t n_prompt, const m40llm_request_options *options,
                                        uint64_t *out_id, m40llm_error *err);
-/* Runs until the request has ended, fills *result (may be NULL) and forgets the request. All other requests move on meanwhile. A request that was cancelled ends
- * with OK and FINISH_CANCELLED. */
+/* The same for a text; flags: M40LLM_TOKENIZE_*. NO_TOKENIZER: the engine has none. */
+M40LLM_API m40llm_status m40llm_submit_text(m40llm_engine *engine, const char *text, size_t n_bytes, unsigned flags,
+                                            const m40llm_request_options *options, uint64_t *out_id, m40llm_error *err);
+/* The request's next event; waits for one up to timeout_ms (less than 0: for ever). The event's pointers are valid until the next call for the same request. END comes again when it was read. One
+ * thread at a time for a request, and not a callback. NOT_FOUND: there is no such request; TIMED_OUT; INVALID_ARGUMENT: it has on_event. */
+M40LLM_API m40llm_status m40llm_read(m40llm_engine *engine, uint64_t id, int timeout_ms, m40llm_event *out, m40llm_error *err);
+/* Waits until the request has ended and its END was told, fills *result (may be NULL) and forgets the request, with events nobody has read. A request that was cancelled ends
+ * with OK and FINISH_CANCELLED; one that failed gives its own status. NOT_FOUND. Not from a callback. */
 M40LLM_API m40llm_status m40llm_wait(m40llm_engine *engine, uint64_t id, m40llm_result *result, m40llm_error *err);
-/* Ends the request at its next step. Any thread, and from a signal handler. Unknown ids are ignored. */
+/* Cancels the request if it has not ended, and forgets it; waits for nothing. on_event is still called up to END. Unknown ids are ignored. Nobody may be in m40llm_read or m40llm_wait for it. */
+M40LLM_API void m40llm_forget(m40llm_engine *engine, uint64_t id);
+/* Ends the request at its next step. Also from a signal handler. Unknown ids are ignored. */
 M40LLM_API void m40llm_cancel(m40llm_engine *engine, uint64_t id);
 
+/* counts[i]: values up to m40llm_histogram_bound(i), and above the one before; the last: all above. */
+enum { M40LLM_HISTOGRAM_BUCKETS = 20 };
+typedef struct m40llm_histogram {
+    uint64_t counts[M40LLM_HISTOGRAM_BUCKETS];
+    uint64_t sum;
+} m40llm_histogram;
+/* 2^i; for times the unit is 100 us (but sum is in ns): 0.1 ms to 26 s. */
+M40LLM_API uint64_t m40llm_histogram_bound(uint32_t i);
+
 typedef struct m40llm_stats {
-    uint64_t n_steps, n_prompt_tokens, n_generated_tokens, n_requests;
+    uint64_t n_steps, n_prompt_tokens, n_generated_tokens, n_requests; /* prompt tokens that were evaluated, for the first time; requests that were accepted */
     uint64_t step_ns;     /* host time of all steps */
-    uint64_t n_pages, n_pages_used, n_pages_used_max;
+    uint64_t n_pages, n_pages_used, n_pages_used_max; /* used: by sequences that run */
+    uint64_t n_pages_shared, n_pages_cached;          /* used by several; used by none, but found again by content until they are needed. The others are free */
+    uint64_t n_waiting, n_running;                    /* choices now */
+    uint64_t n_ended[5];                              /* requests by m40llm_finish */
+    uint64_t n_preemptions, n_recomputed_tokens;      /* tokens that were evaluated again after them */
+    uint64_t n_cache_lookups, n_cache_hits;           /* admissions that looked for pages; those that found some */
+    uint64_t n_cached_tokens, n_evicted_pages;        /* tokens of the pages found */
+    m40llm_histogram step_times, first_token_times, token_times; /* of steps; from submit to a choice's first token; from a token to the next of a choice */
+    m40llm_histogram batch_rows;                      /* tokens in a step */
 } m40llm_stats;
 M40LLM_API void m40llm_engine_get_stats(const m40llm_engine *engine, m40llm_stats *out);
 

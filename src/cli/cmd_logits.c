@@ -27,12 +27,12 @@ static void on_logits(void *user, uint32_t pos, const float *row, size_t n_vocab
         l->is_broken = !cli_write_all(l->file, l->path, row, n_vocab * sizeof *row);
 }
 
-static void on_token(void *user, int32_t id, uint32_t pos)
+static void on_event(void *user, const m40llm_event *event)
 {
     struct logits *l = user;
 
-    (void)pos;
-    printf("%s%d", l->n_printed++ ? " " : "", id);
+    if (event->type == M40LLM_EVENT_TOKEN)
+        printf("%s%d", l->n_printed++ ? " " : "", event->token);
 }
 
 /* "1,2,3" (spaces serve too) into *ids (to be freed). */
@@ -95,13 +95,15 @@ static int evaluate(struct cli_session *session, const struct cli_settings *sett
     options.ignore_end = 1;
     options.all_logits = settings->all;
     options.on_logits = on_logits;
-    options.on_token = on_token;
+    options.on_event = on_event;
     options.user = &logits;
+    m40llm_engine_pause(session->engine); /* a request that is refused leaves no file behind, and one that is not has one to write to */
     if (m40llm_submit(session->engine, ids, n_ids, &options, &id, &err) != M40LLM_OK)
         return cli_fail_at(settings->args[0], &err);
     logits.file = create_file(settings->output);
     if (!logits.file)
         return CLI_FAILURE;
+    m40llm_engine_resume(session->engine);
     cli_set_request(session->engine, id);
     if (m40llm_wait(session->engine, id, &result, &err) != M40LLM_OK)
         rc = cli_fail(&err);

@@ -51,6 +51,7 @@ static int score_window(m40llm_engine *engine, struct scorer *s)
     uint64_t id;
 
     options.all_logits = 1;
+    options.no_cache = 1;
     options.on_logits = on_logits;
     options.user = s;
     if (m40llm_submit(engine, s->window, s->n_window, &options, &id, &err) != M40LLM_OK)

@@ -10,7 +10,6 @@
 
 struct run {
     struct cli_session session;
-    m40llm_stream *stream;
     bool quiet; /* --json: text is gathered, not printed */
     char *text; /* [n_text], gathered for --json */
     size_t n_text;
@@ -39,24 +38,6 @@ static void emit(struct run *run, const char *text, size_t n_bytes)
         m40llm_cancel(run->session.engine, run->id);
 }
 
-static void on_token(void *user, int32_t id, uint32_t pos)
-{
-    struct run *run = user;
-    const char *text;
-    size_t n_bytes;
-
-    (void)pos;
-    cli_progress_end();
-    if (m40llm_stream_push(run->stream, id, &text, &n_bytes, NULL) == M40LLM_OK)
-        emit(run, text, n_bytes);
-}
-
-static void on_prefill(void *user, uint32_t n_done, uint32_t n_prompt)
-{
-    (void)user;
-    cli_progress("prompt", n_done, n_prompt);
-}
-
 static uint64_t choose_seed(const struct cli_settings *settings)
 {
     uint64_t seed = 0;
@@ -68,7 +49,7 @@ static uint64_t choose_seed(const struct cli_settings *settings)
     return seed & 0xffffffff; /* short enough to type */
 }
 
-static m40llm_request_options request_options(const struct cli_settings *settings, struct run *run, uint64_t seed)
+static m40llm_request_options request_options(const struct cli_settings *settings, uint64_t seed)
 {
     m40llm_request_options options = M40LLM_REQUEST_OPTIONS_INIT;
 
@@ -83,9 +64,6 @@ static m40llm_request_options request_options(const struct cli_settings *setting
     options.sampling.seed = seed;
     options.n_max_tokens = settings->n;
     options.ignore_end = settings->ignore_eos;
-    options.on_token = on_token;
-    options.on_prefill = on_prefill;
-    options.user = run;
     return options;
 }
 
@@ -137,34 +115,44 @@ static int print_json(const struct run *run, const m40llm_result *r, uint64_t se
     return rc == 0 ? CLI_OK : CLI_FAILURE;
 }
 
+/* Shows what happens to the request until it has ended; *result is what came of it. */
+static int follow(struct run *run, uint32_t n_prompt, m40llm_result *result)
+{
+    m40llm_engine *engine = run->session.engine;
+    m40llm_event event = {0};
+    m40llm_error err;
+
+    while (event.type != M40LLM_EVENT_END) {
+        if (m40llm_read(engine, run->id, -1, &event, &err) != M40LLM_OK)
+            return cli_fail(&err);
+        if (event.type == M40LLM_EVENT_PREFILL)
+            cli_progress("prompt", event.n_done, n_prompt);
+        else
+            cli_progress_end();
+        if (event.text)
+            emit(run, event.text, event.n_text);
+    }
+    return m40llm_wait(engine, run->id, result, &err) == M40LLM_OK ? CLI_OK : cli_fail(&err);
+}
+
 static int generate(struct run *run, const struct cli_settings *settings, const int32_t *ids, size_t n_ids)
 {
     uint64_t seed = choose_seed(settings);
-    m40llm_request_options options = request_options(settings, run, seed);
+    m40llm_request_options options = request_options(settings, seed);
     m40llm_engine *engine = run->session.engine;
     m40llm_result result;
     m40llm_error err;
-    const char *text;
-    size_t n_bytes;
+    int rc;
 
     if (!settings->has_seed && settings->temp > 0)
         fprintf(stderr, "m40llm: seed %llu\n", (unsigned long long)seed);
-    if (m40llm_stream_open(&run->stream, run->session.tokenizer, 0, &err) != M40LLM_OK)
-        return cli_fail(&err);
-    /* The stream must know what the answer continues: SentencePiece texts lose their first space otherwise. */
-    for (size_t i = 0; i < n_ids; i++)
-        m40llm_stream_push(run->stream, ids[i], &text, &n_bytes, NULL);
     if (m40llm_submit(engine, ids, n_ids, &options, &run->id, &err) != M40LLM_OK)
         return cli_fail_at(settings->args[0], &err);
     cli_set_request(engine, run->id);
-    if (m40llm_wait(engine, run->id, &result, &err) != M40LLM_OK) {
-        cli_progress_end();
-        return cli_fail(&err);
-    }
+    rc = follow(run, (uint32_t)n_ids, &result);
     cli_set_request(NULL, 0);
-    cli_progress_end();
-    if (m40llm_stream_flush(run->stream, &text, &n_bytes, NULL) == M40LLM_OK)
-        emit(run, text, n_bytes);
+    if (rc != CLI_OK)
+        return rc;
     if (run->quiet)
         return print_json(run, &result, seed);
     if (run->is_broken) /* main says that standard output failed */
@@ -194,7 +182,6 @@ int cmd_run(struct cli_settings *settings)
         fwrite(prompt, 1, n_bytes, stdout);
     if (rc == CLI_OK)
         rc = generate(&run, settings, ids, n_ids);
-    m40llm_stream_close(&run.stream);
     cli_session_close(&run.session);
     free(ids);
     free(prompt);

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { FLAG, TEXT, U32, U64, REAL };
+enum kind { FLAG, TEXT, U32, U64, REAL, SIZE };
 
 /* One row a flag. A flag whose presence matters beside its value names a bool in `seen`. */
 struct flag {
@@ -60,6 +60,7 @@ static const struct flag flags[] = {
     {"json", 0, FLAG, CMD_RUN | CMD_BENCH, AT(json), 0, NULL, "one JSON object on stdout instead of text"},
     {"device", 'd', TEXT, CMD_COMPUTE | CMD_INFO, AT(device), 0, "DEVICE", "auto, cpu, cuda or cuda:N (default auto; $M40LLM_DEVICE)"},
     {"ctx", 'c', U32, CMD_COMPUTE | CMD_INFO, AT(ctx), 0, "N", "context in tokens (default: the least of the model's, what fits, and 8192)"},
+    {"kv-mem", 0, SIZE, CMD_COMPUTE, AT(kv_mem), 0, "BYTES", "memory of the KV cache, e.g. 900M or 4G (default: one context)"},
     {"kv-type", 0, TEXT, CMD_COMPUTE | CMD_INFO, AT(kv_type), 0, "f16|f32", "type of the KV cache (default f16)"},
     {"chunk", 0, U32, CMD_COMPUTE | CMD_INFO, AT(chunk), 0, "N", "prompt tokens in one step (default 512)"},
     {"threads", 0, U32, CMD_COMPUTE, AT(threads), 0, "N", "threads of the CPU backend (default: one a core)"},
@@ -169,6 +170,27 @@ static int set_whole_number(const struct flag *flag, void *field, const char *te
     return CLI_OK;
 }
 
+/* A whole number of bytes, or of KiB, MiB or GiB. */
+static int set_size(const struct flag *flag, uint64_t *field, const char *text)
+{
+    static const char units[] = "KMG";
+    uint64_t value, limit = UINT64_MAX;
+    const char *unit;
+    char *end;
+
+    errno = 0;
+    value = strtoull(text, &end, 10);
+    unit = *end ? strchr(units, *end) : NULL;
+    if (unit) {
+        limit = UINT64_MAX >> 10 * (unit - units + 1);
+        end++;
+    }
+    if (*text < '0' || *text > '9' || *end || errno || value > limit)
+        return cli_usage("--%s %s: not a number of bytes, as 4096, 900M or 4G", flag->name, text);
+    *field = unit ? value << 10 * (unit - units + 1) : value;
+    return CLI_OK;
+}
+
 static int set_flag(struct cli_settings *settings, const struct flag *flag, const char *text)
 {
     void *field = (char *)settings + flag->offset;
@@ -181,6 +203,8 @@ static int set_flag(struct cli_settings *settings, const struct flag *flag, cons
         *(const char **)field = text;
     else if (flag->kind == REAL)
         return set_real(flag, field, text);
+    else if (flag->kind == SIZE)
+        return set_size(flag, field, text);
     else
         return set_whole_number(flag, field, text);
     return CLI_OK;

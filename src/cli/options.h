@@ -29,6 +29,7 @@ struct cli_settings {
     /* devices and memory */
     const char *device;
     uint32_t ctx, chunk, threads;
+    uint64_t kv_mem; /* bytes; 0: the default */
     const char *kv_type, *cpu_level;
     bool no_graphs;
     /* input and output */

@@ -23,6 +23,11 @@ fail:
     return status;
 }
 
+static bool has_penalty(const m40llm_sampling *p)
+{
+    return p->penalty_last_n > 0 && (p->repeat_penalty != 1.0f || p->frequency_penalty != 0.0f || p->presence_penalty != 0.0f);
+}
+
 m40llm_status m40_sampler_init(struct m40_sampler *sampler, const m40llm_sampling *params, size_t n_vocab, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
@@ -39,8 +44,10 @@ m40llm_status m40_sampler_init(struct m40_sampler *sampler, const m40llm_samplin
         memcpy(sampler->bias, params->bias, params->n_bias * sizeof *sampler->bias);
     }
     sampler->params.bias = sampler->bias;
-    sampler->counts = m40_calloc(n_vocab, sizeof *sampler->counts);
-    M40_FAIL_IF(!sampler->counts, M40LLM_NO_MEMORY, "sampler");
+    if (has_penalty(params)) {
+        sampler->counts = m40_calloc(n_vocab, sizeof *sampler->counts);
+        M40_FAIL_IF(!sampler->counts, M40LLM_NO_MEMORY, "sampler");
+    }
     return M40LLM_OK;
 fail:
     m40_sampler_free(sampler);
@@ -71,7 +78,7 @@ static void apply_penalties(struct m40_sampler *s, float *logits, const int32_t 
 {
     const m40llm_sampling *p = &s->params;
 
-    if (p->repeat_penalty == 1.0f && p->frequency_penalty == 0.0f && p->presence_penalty == 0.0f)
+    if (!has_penalty(p))
         return;
     for (size_t i = 0; i < n; i++)
         s->counts[window[i]]++;
@@ -89,10 +96,7 @@ static void apply_penalties(struct m40_sampler *s, float *logits, const int32_t 
 
 bool m40_sampler_is_plain(const struct m40_sampler *s)
 {
-    const m40llm_sampling *p = &s->params;
-    bool has_penalty = p->repeat_penalty != 1.0f || p->frequency_penalty != 0.0f || p->presence_penalty != 0.0f;
-
-    return p->n_bias == 0 && (!has_penalty || p->penalty_last_n == 0);
+    return s->params.n_bias == 0 && !has_penalty(&s->params);
 }
 
 bool m40_sampler_is_argmax(const struct m40_sampler *s)

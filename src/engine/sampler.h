@@ -12,7 +12,7 @@ struct m40_sampler {
     m40llm_sampling params; /* bias points to a copy */
     m40llm_logit_bias *bias;
     size_t n_vocab;
-    uint32_t *counts;             /* [n_vocab]: tokens of the penalty window; zero between calls */
+    uint32_t *counts;             /* [n_vocab]: tokens of the penalty window, zero between calls; NULL: there are no penalties */
     float inv_temperature, min_z; /* of struct m40_sample_row */
 };
 

@@ -1,42 +1,59 @@
-/* One request on its way: its tokens, its pages, and how far it has come. */
+/* One answer on its way (a request has one or several): its tokens, its pages, and how far it has come. */
 #ifndef M40_ENGINE_SEQUENCE_H
 #define M40_ENGINE_SEQUENCE_H
 
-#include "engine/kv_pages.h"
+#include "backend/backend.h"
+#include "engine/answer.h"
+#include "engine/prefix_cache.h"
 #include "engine/sampler.h"
 
-#include <stdatomic.h>
-#include <stdbool.h>
+enum m40_sequence_state {
+    M40_SEQUENCE_WAITING, /* has no slot and no pages: new, or pre-empted */
+    M40_SEQUENCE_RUNNING, /* has a slot, and pages for all its tokens but the newest */
+    M40_SEQUENCE_ENDED,
+};
 
 struct m40_sequence {
-    _Atomic uint64_t id;        /* 0: the slot is free */
-    _Atomic uint64_t cancel_id; /* = id: the request is to end */
-    m40llm_request_options options;
-    struct m40_sampler sampler;
+    /* What the scheduler goes by. */
+    enum m40_sequence_state state;
+    int64_t key; /* lower ones come first; of equal ones the lower `order` */
+    uint64_t order;
+    uint32_t choice;                   /* of its request */
+    const struct m40_sequence *leader; /* choice 0 of its request, whose pages of the prompt it shares; NULL: it is choice 0 */
+    bool uses_cache, all_logits;
+    struct m40_sequence *next, *prev; /* while waiting */
+    uint32_t slot;
+    int32_t *pages; /* [n_pages], the slot's row of the page table */
+    uint32_t n_pages;
+
     int32_t *tokens; /* [capacity]: prompt, then answer */
     uint32_t n_tokens, capacity, n_prompt;
     uint32_t n_evaluated; /* tokens whose K and V are in the cache */
     uint32_t n_generated;
-    uint32_t n_pages;
-    int32_t *pages; /* the slot's row of the engine's page table */
+    uint32_t n_seen;   /* the greatest n_evaluated so far: what is evaluated below it, is evaluated again */
+    uint32_t n_known;  /* pages at the beginning that the prefix cache knows */
+    uint64_t hash;     /* of their tokens */
+    uint32_t n_cached; /* tokens of pages that were found at the first admission */
+    uint32_t n_preemptions;
+
+    /* What the engine goes by. */
+    struct m40_request *request;
+    struct m40_sampler sampler;
+    struct m40_answer answer;
     m40llm_finish finish;
-    m40llm_error error; /* with FINISH_ERROR */
+    bool is_told; /* its end is */
     uint64_t started_ns, first_token_ns, last_token_ns;
 };
 
-static inline bool m40_sequence_is_running(const struct m40_sequence *s)
-{
-    return atomic_load_explicit(&s->id, memory_order_relaxed) != 0 && s->finish == M40LLM_FINISH_NONE;
-}
+/* Zeroed memory becomes a sequence that waits, with a copy of the prompt; sampler and answer are the caller's to set up. */
+m40llm_status m40_sequence_init(struct m40_sequence *s, const int32_t *prompt, uint32_t n_prompt, uint32_t n_max_tokens, uint32_t n_ctx,
+                                m40llm_error *err);
+void m40_sequence_free(struct m40_sequence *s);
 
-/* Takes a free slot for a request; copies prompt and options. `s->pages` is set by the engine once. */
-m40llm_status m40_sequence_start(struct m40_sequence *s, uint64_t id, const int32_t *prompt, size_t n_prompt, uint32_t n_ctx, size_t n_vocab,
-                                 const m40llm_request_options *options, m40llm_error *err);
-/* Pages for the first n_tokens positions; false: the pool has too few (those taken stay the sequence's). */
-bool m40_sequence_grow(struct m40_sequence *s, struct m40_page_pool *pool, uint32_t n_tokens);
-/* Gives the pages back; the result may still be read. */
-void m40_sequence_end(struct m40_sequence *s, struct m40_page_pool *pool, m40llm_finish finish);
-/* Forgets the request: the slot is free. */
-void m40_sequence_forget(struct m40_sequence *s);
+/* How many pages hold n tokens. */
+static inline uint32_t m40_pages_of(uint32_t n_tokens)
+{
+    return (n_tokens + M40_KV_PAGE - 1) / M40_KV_PAGE;
+}
 
 #endif

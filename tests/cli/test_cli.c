@@ -143,6 +143,9 @@ static void test_usage_errors(void **state)
     expect_error(RUN("run", demo(), "-p", "x", "--temp", "nan"), 2, "--temp");
     expect_error(RUN("run", demo(), "-p", "x", "--top-p", "1.5"), 2, "--top-p");
     expect_error(RUN("run", demo(), "-p", "x", "--kv-type", "q8"), 2, "--kv-type");
+    expect_error(RUN("run", demo(), "-p", "x", "--kv-mem", "4X"), 2, "--kv-mem");
+    expect_error(RUN("run", demo(), "-p", "x", "--kv-mem", "18446744073709551615K"), 2, "--kv-mem");
+    expect_error(RUN("run", demo(), "-p", "x", "--kv-mem", "1M", "--ctx", "1024", "--device", "cpu"), 1, "24 more");
     expect_error(RUN("run", demo(), "-p", "x", "--device", "tpu"), 2, "--device");
     expect_error(RUN("run", demo(), "-p", "x", "-f", "y"), 2, "only one");
     expect_error(RUN("run", demo()), 2, "prompt");

@@ -72,12 +72,13 @@ struct answer {
     size_t n;
 };
 
-static void on_token(void *user, int32_t id, uint32_t pos)
+static void on_event(void *user, const m40llm_event *event)
 {
     struct answer *a = user;
 
-    (void)pos;
-    a->ids[a->n++] = id;
+    if (event->type != M40LLM_EVENT_TOKEN)
+        return;
+    a->ids[a->n++] = event->token;
 }
 
 static void expect_ok(m40llm_status status, const m40llm_error *err)
@@ -117,7 +118,7 @@ static void test_from_file_to_text(void **state)
     expect_ok(m40llm_tokenize(tokenizer, "Hello", 5, M40LLM_TOKENIZE_ADD_BOS, ids, 16, &n_ids, &err), &err);
     assert_int_equal(n_ids, 6);
     request.n_max_tokens = 8;
-    request.on_token = on_token;
+    request.on_event = on_event;
     request.user = &answer;
     expect_ok(m40llm_submit(engine, ids, n_ids, &request, &id, &err), &err);
     expect_ok(m40llm_wait(engine, id, &result, &err), &err);

@@ -123,12 +123,12 @@ struct request {
     struct m40_cuda_counters backend_at[N_MAX_TOKENS];
 };
 
-static void on_token(void *user, int32_t id, uint32_t pos)
+static void on_event(void *user, const m40llm_event *event)
 {
     struct request *r = user;
 
-    (void)id;
-    (void)pos;
+    if (event->type != M40LLM_EVENT_TOKEN)
+        return;
     r->at[r->n_tokens] = counts;
     r->backend_at[r->n_tokens++] = ((const struct m40_cuda *)r->be)->counters;
 }
@@ -169,6 +169,7 @@ static void run_requests(struct m40_backend *be, struct m40_model *model, m40llm
     for (int i = 0; i < N_PROMPT; i++)
         prompt[i] = i * 7 % 500;
     memset(requests, 0, sizeof requests);
+    m40_engine_pause(engine);
     for (int i = 0; i < N_SEQUENCES; i++) {
         m40llm_request_options o = M40LLM_REQUEST_OPTIONS_INIT;
 
@@ -177,10 +178,11 @@ static void run_requests(struct m40_backend *be, struct m40_model *model, m40llm
         o.sampling.seed = (uint64_t)i + 1;
         o.n_max_tokens = N_MAX_TOKENS;
         o.ignore_end = 1;
-        o.on_token = on_token;
+        o.on_event = on_event;
         o.user = &requests[i];
         OK(m40_engine_submit(engine, prompt, N_PROMPT, &o, &ids[i], &err));
     }
+    m40_engine_resume(engine);
     for (int i = 0; i < N_SEQUENCES; i++)
         OK(m40_engine_wait(engine, ids[i], &result, &err));
     for (int i = 0; i < N_SEQUENCES; i++)

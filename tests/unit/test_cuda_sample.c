@@ -74,12 +74,13 @@ struct record {
     uint32_t n_tokens, n_rows;
 };
 
-static void on_token(void *user, int32_t id, uint32_t pos)
+static void on_event(void *user, const m40llm_event *event)
 {
     struct record *r = user;
 
-    (void)pos;
-    r->tokens[r->n_tokens++] = id;
+    if (event->type != M40LLM_EVENT_TOKEN)
+        return;
+    r->tokens[r->n_tokens++] = event->token;
 }
 
 static void on_logits(void *user, uint32_t pos, const float *logits, size_t n_vocab)
@@ -100,7 +101,7 @@ static m40llm_request_options request(struct record *r, int kind)
     memset(r, 0, sizeof *r);
     o.n_max_tokens = N_TOKENS;
     o.ignore_end = 1;
-    o.on_token = on_token;
+    o.on_event = on_event;
     o.on_logits = kind == 4 ? on_logits : NULL;
     o.user = r;
     o.sampling.temperature = kind ? 1.2f : 0;
@@ -126,12 +127,14 @@ static void generate(struct m40_backend *be, const int *kinds, int n, struct rec
     options.n_sequences = N_REQUESTS;
     OK(m40_model_open(&model, gguf, be, NULL, NULL, &err));
     OK(m40_engine_open(&e, model, NULL, &options, &err));
+    m40_engine_pause(e);
     for (int i = 0; i < n; i++) {
         m40llm_request_options o = request(&records[i], kinds[i]);
         const int32_t prompt[] = {kinds[i] * 50, 7, 300};
 
         OK(m40_engine_submit(e, prompt, 3, &o, &ids[i], &err));
     }
+    m40_engine_resume(e);
     for (int i = 0; i < n; i++) {
         OK(m40_engine_wait(e, ids[i], NULL, &err));
         assert_int_equal(records[i].n_tokens, N_TOKENS);

@@ -65,17 +65,35 @@ struct record {
     uint64_t row_hash[MAX_ROWS];
     uint32_t n_prefilled, n_prompt;
     uint32_t cancel_after; /* tokens; 0: never */
+    uint32_t n_ends;
+    m40llm_finish finish;
     m40llm_result result;
 };
 
-static void on_token(void *user, int32_t id, uint32_t pos)
+static void on_event(void *user, const m40llm_event *event)
 {
     struct record *r = user;
 
-    assert_int_equal(pos, r->n_prompt + r->n_tokens);
-    r->tokens[r->n_tokens++] = id;
-    if (r->n_tokens == r->cancel_after)
-        m40_engine_cancel(r->engine, r->id);
+    assert_int_equal(r->n_ends, 0);
+    switch (event->type) {
+    case M40LLM_EVENT_PREFILL:
+        assert_true(event->n_done > r->n_prefilled && event->n_done <= r->n_prompt);
+        r->n_prefilled = event->n_done;
+        break;
+    case M40LLM_EVENT_TOKEN:
+        assert_int_equal(event->pos, r->n_prompt + r->n_tokens);
+        r->tokens[r->n_tokens++] = event->token;
+        if (r->n_tokens == r->cancel_after)
+            m40_engine_cancel(r->engine, event->id);
+        break;
+    case M40LLM_EVENT_FINISH:
+        r->finish = event->finish;
+        break;
+    case M40LLM_EVENT_END:
+        r->n_ends++;
+        assert_int_equal(event->result.finish, r->finish);
+        break;
+    }
 }
 
 static void on_logits(void *user, uint32_t pos, const float *logits, size_t n_vocab)
@@ -95,14 +113,6 @@ static void on_logits(void *user, uint32_t pos, const float *logits, size_t n_vo
     r->row_hash[r->n_rows++] = hash;
 }
 
-static void on_prefill(void *user, uint32_t n_done, uint32_t n_prompt)
-{
-    struct record *r = user;
-
-    assert_true(n_done > r->n_prefilled && n_done <= n_prompt);
-    r->n_prefilled = n_done;
-}
-
 static m40llm_request_options request(struct record *r, uint32_t n_max_tokens)
 {
     m40llm_request_options o = M40LLM_REQUEST_OPTIONS_INIT;
@@ -110,9 +120,8 @@ static m40llm_request_options request(struct record *r, uint32_t n_max_tokens)
     memset(r, 0, sizeof *r);
     o.n_max_tokens = n_max_tokens;
     o.ignore_end = 1;
-    o.on_token = on_token;
+    o.on_event = on_event;
     o.on_logits = on_logits;
-    o.on_prefill = on_prefill;
     o.user = r;
     return o;
 }
@@ -142,6 +151,7 @@ static void wait_for(struct record *r)
         fail_msg("%s", err.text);
     assert_int_equal(r->result.n_generated, r->n_tokens);
     assert_int_equal(r->result.n_prompt, r->n_prompt);
+    assert_int_equal(r->n_ends, 1);
 }
 
 static void expect_same(const struct record *a, const struct record *b)
@@ -154,7 +164,7 @@ static void expect_same(const struct record *a, const struct record *b)
     assert_int_equal(a->result.finish, b->result.finish);
 }
 
-static uint64_t pages_used(const struct m40_engine *e)
+static uint64_t pages_used(struct m40_engine *e)
 {
     m40llm_stats stats;
 
@@ -181,6 +191,7 @@ static m40llm_request_options nth_request(struct record *r, int i)
 
 static void run_together(struct m40_engine *e, struct record *records)
 {
+    m40_engine_pause(e);
     for (int i = 0; i < N_REQUESTS; i++) {
         m40llm_request_options o = nth_request(&records[i], i);
         int32_t prompt[128];
@@ -188,6 +199,7 @@ static void run_together(struct m40_engine *e, struct record *records)
         make_prompt(prompt, lengths[i], test_seed() ^ (uint64_t)i);
         submit(e, &records[i], prompt, lengths[i], &o);
     }
+    m40_engine_resume(e);
     for (int i = 0; i < N_REQUESTS; i++)
         wait_for(&records[(i + 2) % N_REQUESTS]);
 }
@@ -241,6 +253,7 @@ static void check_without_logits(const m40llm_sampling *sampling)
         o = request(&without, 20);
         o.on_logits = NULL;
         o.sampling = *sampling;
+        m40_engine_pause(e);
         submit(e, &without, prompt, 40, &o);
         other.sampling.temperature = 0.9f;
         if (turn == 2) {
@@ -249,6 +262,7 @@ static void check_without_logits(const m40llm_sampling *sampling)
         }
         if (turn > 0)
             submit(e, &beside, prompt, 5, &other);
+        m40_engine_resume(e);
         wait_for(&without);
         if (turn > 0)
             wait_for(&beside);
@@ -321,9 +335,10 @@ static void test_cancel(void **state)
     make_prompt(prompt, 10, 4);
     submit(e, &undisturbed, prompt, 10, &o);
     wait_for(&undisturbed);
+    m40_engine_pause(e);
     o = request(&one, 50);
-    submit(e, &one, prompt, 7, &o);
     one.cancel_after = 3;
+    submit(e, &one, prompt, 7, &o);
     o = request(&other, 12);
     submit(e, &other, prompt, 10, &o);
     o = request(&late, 5);
@@ -331,6 +346,7 @@ static void test_cancel(void **state)
     m40_engine_cancel(e, late.id); /* before it began */
     m40_engine_cancel(e, 12345);
     m40_engine_cancel(e, 0);
+    m40_engine_resume(e);
     wait_for(&one);
     wait_for(&other);
     wait_for(&late);
@@ -399,13 +415,17 @@ static void test_context_limit(void **state)
 static void test_refused_requests(void **state)
 {
     static struct record r;
-    struct m40_engine *e = open_engine(64, 0, 2);
     m40llm_request_options o = request(&r, 2), bad = o;
+    m40llm_engine_options options = M40LLM_ENGINE_OPTIONS_INIT;
+    struct m40_engine *e;
     int32_t prompt[2] = {1, N_VOCAB};
     uint64_t id;
     m40llm_error err;
 
     (void)state;
+    options.n_ctx = 64;
+    options.n_requests = 2;
+    assert_int_equal(m40_engine_open(&e, model, tokenizer, &options, &err), M40LLM_OK);
     assert_int_equal(m40_engine_submit(e, prompt, 0, &o, &id, &err), M40LLM_INVALID_ARGUMENT);
     assert_int_equal(m40_engine_submit(e, prompt, 2, &o, &id, &err), M40LLM_INVALID_ARGUMENT);
     assert_non_null(strstr(err.text, "512"));
@@ -414,9 +434,10 @@ static void test_refused_requests(void **state)
     bad.sampling.top_p = 7;
     assert_int_equal(m40_engine_submit(e, prompt, 1, &bad, &id, &err), M40LLM_INVALID_ARGUMENT);
     assert_non_null(strstr(err.text, "top_p"));
+    m40_engine_pause(e);
+    o.on_event = NULL;
     for (int i = 0; i < 2; i++)
         assert_int_equal(m40_engine_submit(e, prompt, 1, &o, &id, &err), M40LLM_OK);
-    r.n_prompt = 1;
     assert_int_equal(m40_engine_submit(e, prompt, 1, &o, &id, &err), M40LLM_QUEUE_FULL);
     assert_int_equal(id, 0);
     assert_int_equal(m40_engine_wait(e, 99, NULL, &err), M40LLM_NOT_FOUND);
@@ -498,9 +519,11 @@ static void test_statistics(void **state)
 
     (void)state;
     make_prompt(prompt, 70, 1);
+    m40_engine_pause(e);
     submit(e, &a, prompt, 70, &o);
     o = request(&b, 3);
     submit(e, &b, prompt, 10, &o);
+    m40_engine_resume(e);
     wait_for(&a);
     wait_for(&b);
     m40_engine_get_stats(e, &stats);
@@ -512,6 +535,199 @@ static void test_statistics(void **state)
     assert_int_equal(stats.n_pages_used_max, 3 + 1);
     assert_true(stats.n_steps >= 5 && stats.step_ns > 0);
     assert_true(a.result.prefill_ns > 0 && a.result.decode_ns > 0);
+    m40_engine_close(&e);
+}
+
+/* ---- what may be asked of an answer ---- */
+
+static void refuse(struct m40_engine *e, const m40llm_request_options *o, const char *word)
+{
+    const int32_t prompt[1] = {1};
+    uint64_t id = 1;
+    m40llm_error err;
+
+    assert_int_equal(m40_engine_submit(e, prompt, 1, o, &id, &err), M40LLM_INVALID_ARGUMENT);
+    assert_int_equal(id, 0);
+    if (!strstr(err.text, word))
+        fail_msg("'%s' does not say '%s'", err.text, word);
+}
+
+static void test_refused_options(void **state)
+{
+    static struct record r;
+    struct m40_engine *e = open_engine(64, 0, 2), *textless;
+    m40llm_engine_options options = M40LLM_ENGINE_OPTIONS_INIT;
+    const char *empty[] = {""}, *stop[] = {"x"};
+    const int32_t outside[] = {N_VOCAB};
+    m40llm_request_options o;
+    uint64_t id;
+    m40llm_error err;
+
+    (void)state;
+#define REFUSE(field, value, word)                                                                                                                   \
+    o = request(&r, 2);                                                                                                                              \
+    o.field = value;                                                                                                                                 \
+    refuse(e, &o, word)
+    REFUSE(n_choices, 129, "129 choices");
+    REFUSE(n_choices, 2, "logits of 2 choices"); /* beside on_logits */
+    REFUSE(priority, 101, "priority 101");
+    REFUSE(priority, INT32_MIN, "priority");
+    REFUSE(n_top_logprobs, 3, "logprobs is off");
+    REFUSE(n_top_logprobs, 65, "65 tokens");
+    REFUSE(sampling.temperature, -1, "temperature");
+#undef REFUSE
+    o = request(&r, 2);
+    o.stops = empty;
+    o.n_stops = 1;
+    refuse(e, &o, "empty");
+    o = request(&r, 2);
+    o.stop_tokens = outside;
+    o.n_stop_tokens = 1;
+    refuse(e, &o, "stop token 512");
+    m40_engine_close(&e);
+    options.n_ctx = 64;
+    assert_int_equal(m40_engine_open(&textless, model, NULL, &options, &err), M40LLM_OK);
+    o = request(&r, 2);
+    o.stops = stop;
+    o.n_stops = 1;
+    refuse(textless, &o, "no tokenizer");
+    assert_int_equal(m40_engine_submit_text(textless, "x", 1, 0, &o, &id, &err), M40LLM_NO_TOKENIZER);
+    m40_engine_close(&textless);
+    options.step_growth = 1;
+    assert_int_equal(m40_engine_open(&e, model, NULL, &options, &err), M40LLM_INVALID_ARGUMENT);
+    options.step_growth = 0;
+    options.n_requests = 70000;
+    assert_int_equal(m40_engine_open(&e, model, NULL, &options, &err), M40LLM_INVALID_ARGUMENT);
+    options.n_requests = 0;
+    options.kv_bytes = 32 * 1024;
+    assert_int_equal(m40_engine_open(&e, model, NULL, &options, &err), M40LLM_OUT_OF_DEVICE_MEMORY);
+    assert_non_null(strstr(err.text, "needs 2 pages of KV cache, 1 more"));
+}
+
+/* The end token is the likeliest by far: with n_min_tokens it is put off, and then it comes. */
+static void test_min_tokens(void **state)
+{
+    static struct record r;
+    struct m40_engine *e = open_engine(64, 0, 1);
+    int32_t eos = m40_tokenizer_eos(tokenizer), stop = 77, prompt[3] = {1, 2, 3};
+    m40llm_logit_bias bias[] = {{eos, 1000}, {stop, 900}};
+    m40llm_request_options o = request(&r, 9);
+
+    (void)state;
+    o.ignore_end = 0;
+    o.sampling.bias = bias;
+    o.sampling.n_bias = 2;
+    o.n_min_tokens = 4;
+    submit(e, &r, prompt, 3, &o);
+    wait_for(&r);
+    assert_int_equal(r.n_tokens, 4);
+    assert_int_equal(r.tokens[3], stop); /* the next likeliest, meanwhile */
+    assert_int_equal(r.result.finish, M40LLM_FINISH_STOP);
+    o = request(&r, 9);
+    o.sampling.bias = bias;
+    o.sampling.n_bias = 2;
+    o.n_min_tokens = 4;
+    o.stop_tokens = &stop;
+    o.n_stop_tokens = 1;
+    submit(e, &r, prompt, 3, &o); /* end tokens are ignored here, so that they come */
+    wait_for(&r);
+    assert_int_equal(r.n_tokens, 9);
+    assert_int_equal(r.tokens[0], eos);
+    bias[0].bias = 0;
+    o = request(&r, 9);
+    o.sampling.bias = bias;
+    o.sampling.n_bias = 2;
+    o.n_min_tokens = 4;
+    o.stop_tokens = &stop;
+    o.n_stop_tokens = 1;
+    submit(e, &r, prompt, 3, &o);
+    wait_for(&r);
+    assert_int_equal(r.n_tokens, 4);
+    for (int i = 0; i < 4; i++)
+        assert_int_not_equal(r.tokens[i], stop);
+    m40_engine_close(&e);
+}
+
+/* A repeated prompt is found, but for its last page; a request may keep out of it. */
+static void test_cached_prompt(void **state)
+{
+    static struct record first, again;
+    struct m40_engine *e = open_engine(128, 0, 2);
+    m40llm_request_options o = request(&first, 3);
+    int32_t prompt[100];
+
+    (void)state;
+    make_prompt(prompt, 100, 3);
+    submit(e, &first, prompt, 100, &o);
+    wait_for(&first);
+    assert_int_equal(first.result.n_cached, 0);
+    o = request(&again, 3);
+    submit(e, &again, prompt, 100, &o);
+    wait_for(&again);
+    assert_int_equal(again.result.n_cached, 96);
+    expect_same(&first, &again);
+    o = request(&again, 3);
+    o.no_cache = 1;
+    submit(e, &again, prompt, 100, &o);
+    wait_for(&again);
+    assert_int_equal(again.result.n_cached, 0);
+    expect_same(&first, &again);
+    o = request(&again, 3);
+    o.all_logits = 1; /* of every token: so every token is evaluated */
+    submit(e, &again, prompt, 100, &o);
+    wait_for(&again);
+    assert_int_equal(again.result.n_cached, 0);
+    assert_int_equal(again.n_rows, 102);
+    m40_engine_close(&e);
+}
+
+/* ---- a device that fails ---- */
+
+static m40llm_status (*real_embed)(struct m40_backend *be, const struct m40_embed_args *args, m40llm_error *err);
+static int n_embeds_left;
+
+static m40llm_status failing_embed(struct m40_backend *be, const struct m40_embed_args *args, m40llm_error *err)
+{
+    if (n_embeds_left-- == 0)
+        return m40_fail(err, M40LLM_DRIVER, "the card has fallen off the bus");
+    return real_embed(be, args, err);
+}
+
+/* The requests of the step that failed end with its error, those that waited go on. */
+static void test_failing_step(void **state)
+{
+    static struct record a, b, waiting;
+    struct m40_engine *e = open_engine(64, 64, 2);
+    m40llm_request_options o;
+    const int32_t prompt[5] = {1, 2, 3, 4, 5};
+    m40llm_stats stats;
+    m40llm_error err;
+
+    (void)state;
+    m40_engine_pause(e);
+    real_embed = backend->ops.embed;
+    backend->ops.embed = failing_embed;
+    n_embeds_left = 2;
+    o = request(&a, 8);
+    submit(e, &a, prompt, 5, &o);
+    o = request(&b, 8);
+    submit(e, &b, prompt, 4, &o);
+    o = request(&waiting, 8);
+    submit(e, &waiting, prompt, 5, &o);
+    m40_engine_resume(e);
+    assert_int_equal(m40_engine_wait(e, a.id, &a.result, &err), M40LLM_DRIVER);
+    assert_string_equal(err.text, "the card has fallen off the bus");
+    assert_int_equal(m40_engine_wait(e, b.id, &b.result, &err), M40LLM_DRIVER);
+    wait_for(&waiting);
+    backend->ops.embed = real_embed;
+    assert_int_equal(a.n_tokens, 2);
+    assert_int_equal(a.finish, M40LLM_FINISH_ERROR);
+    assert_int_equal(a.result.finish, M40LLM_FINISH_ERROR);
+    assert_int_equal(waiting.n_tokens, 8);
+    m40_engine_get_stats(e, &stats);
+    assert_int_equal(stats.n_ended[M40LLM_FINISH_ERROR], 2);
+    assert_int_equal(stats.n_ended[M40LLM_FINISH_LENGTH], 1);
+    assert_int_equal(stats.n_pages_used, 0);
     m40_engine_close(&e);
 }
 
@@ -558,13 +774,14 @@ static bool fail_one(void *user)
 }
 
 /* Opens an engine and runs a request; 0: it went through. */
-static m40llm_status try_everything(int k)
+static m40llm_status try_everything(int k, bool is_read)
 {
     static struct record r;
     m40llm_engine_options options = M40LLM_ENGINE_OPTIONS_INIT;
     m40llm_request_options o = request(&r, 2);
     m40llm_logit_bias bias = {1, 1};
     int32_t prompt[3] = {1, 2, 3};
+    const char *stop = "stop";
     struct m40_engine *e;
     m40llm_error err;
     m40llm_status status;
@@ -576,6 +793,14 @@ static m40llm_status try_everything(int k)
     o.sampling.bias = &bias;
     o.sampling.n_bias = 1;
     r.n_prompt = 3;
+    if (is_read) {
+        o.on_event = NULL;
+        o.on_logits = NULL;
+        o.n_choices = 2;
+        o.stops = &stop;
+        o.n_stops = 1;
+        o.sampling.repeat_penalty = 1.1f;
+    }
     m40_mem_set_failure_hook(fail_one, &n_left);
     status = m40_engine_open(&e, model, tokenizer, &options, &err);
     if (status == M40LLM_OK) {
@@ -594,15 +819,17 @@ static m40llm_status try_everything(int k)
 
 static void test_allocation_failures(void **state)
 {
-    m40llm_status status = M40LLM_NO_MEMORY;
-    int k;
-
     (void)state;
-    for (k = 0; status != M40LLM_OK; k++) {
-        status = try_everything(k);
-        assert_true(status == M40LLM_OK || status == M40LLM_NO_MEMORY || status == M40LLM_OUT_OF_DEVICE_MEMORY);
+    for (int is_read = 0; is_read < 2; is_read++) {
+        m40llm_status status = M40LLM_NO_MEMORY;
+        int k;
+
+        for (k = 0; status != M40LLM_OK; k++) {
+            status = try_everything(k, is_read);
+            assert_true(status == M40LLM_OK || status == M40LLM_NO_MEMORY || status == M40LLM_OUT_OF_DEVICE_MEMORY);
+        }
+        assert_true(k > 30);
     }
-    assert_true(k > 15);
 }
 
 int main(void)
@@ -618,6 +845,10 @@ int main(void)
         cmocka_unit_test(test_engine_options),
         cmocka_unit_test(test_context_that_fits),
         cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_refused_options),
+        cmocka_unit_test(test_min_tokens),
+        cmocka_unit_test(test_cached_prompt),
+        cmocka_unit_test(test_failing_step),
         cmocka_unit_test(test_cache_is_rounded_once),
         cmocka_unit_test(test_allocation_failures),
     };

@@ -65,13 +65,14 @@ struct answer {
     uint64_t rows[MAX_ROWS];
 };
 
-static void on_token(void *user, int32_t id, uint32_t pos)
+static void on_event(void *user, const m40llm_event *event)
 {
     struct answer *a = user;
 
-    (void)pos;
+    if (event->type != M40LLM_EVENT_TOKEN)
+        return;
     assert_true(a->n_tokens < N_ANSWER);
-    a->tokens[a->n_tokens++] = id;
+    a->tokens[a->n_tokens++] = event->token;
 }
 
 static void on_logits(void *user, uint32_t pos, const float *logits, size_t n_vocab)
@@ -105,7 +106,7 @@ static uint64_t submit_watched(struct m40_engine *e, bool with_logits, struct an
     memset(a, 0, sizeof *a);
     options.n_max_tokens = N_ANSWER;
     options.ignore_end = 1;
-    options.on_token = on_token;
+    options.on_event = on_event;
     options.on_logits = with_logits ? on_logits : NULL;
     options.all_logits = with_logits;
     options.user = a;

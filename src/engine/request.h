@@ -1,0 +1,53 @@
+/* A request: its options, its answers, and what is known of it outside the engine's thread. */
+#ifndef M40_ENGINE_REQUEST_H
+#define M40_ENGINE_REQUEST_H
+
+#include "engine/sequence.h"
+
+#include <pthread.h>
+
+/* An event that waits to be read, with all that it points to. */
+struct m40_event_node {
+    struct m40_event_node *next;
+    m40llm_event event;
+};
+
+struct m40_request {
+    uint64_t id;
+    struct m40_request *next;       /* in one of the engine's lists */
+    m40llm_request_options options; /* sampling.bias, stops: not to be used; stop_tokens: the request's */
+    struct m40_stops stops;
+    int32_t *stop_tokens;
+    struct m40_sequence *choices; /* [options.n_choices] */
+    uint32_t n_left;              /* choices that have not ended */
+    uint32_t n_prefill_told;
+    uint64_t submitted_ns;
+    m40llm_error error; /* code OK: none */
+
+    /* Under the engine's lock. */
+    pthread_cond_t changed;                      /* an event came, or the end */
+    struct m40_event_node *first, *last, *shown; /* not read yet; the one whose pointers are valid */
+    bool is_ended, is_forgotten;
+    m40llm_result result; /* once it has ended */
+};
+
+/* What a request is checked against. */
+struct m40_request_limits {
+    uint32_t n_ctx, n_vocab;
+    const struct m40_tokenizer *tokenizer; /* NULL: none */
+};
+
+/* prompt: 1 .. n_ctx ids of the vocabulary. INVALID_ARGUMENT names the bad option; NO_MEMORY. */
+m40llm_status m40_request_new(struct m40_request **out, const struct m40_request_limits *limits, const int32_t *prompt, uint32_t n_prompt,
+                              const m40llm_request_options *options, m40llm_error *err);
+void m40_request_free(struct m40_request *r);
+
+/* A copy; NULL: no memory. */
+struct m40_event_node *m40_event_copy(const m40llm_event *event);
+/* The last event of a request that has ended. */
+void m40_request_end_event(const struct m40_request *r, m40llm_event *out);
+
+/* Whether a token ends an answer. */
+bool m40_request_is_stop_token(const struct m40_request *r, const struct m40_tokenizer *tokenizer, int32_t id);
+
+#endif

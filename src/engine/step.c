@@ -1,0 +1,377 @@
+/* One step: the scheduler's plan becomes a batch; the rows whose logits are wanted come back, or the tokens that the backend chose; events are told. Which rows share a step changes no bit of any of
+ * them (docs/numerics.md). */
+#include "engine/engine_internal.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/logprobs.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- statistics ---- */
+
+static void count_value(m40llm_histogram *h, uint64_t value, uint64_t unit)
+{
+    uint32_t i = 0;
+
+    while (i + 1 < M40LLM_HISTOGRAM_BUCKETS && value > unit << i)
+        i++;
+    h->counts[i]++;
+    h->sum += value;
+}
+
+static void count_time(m40llm_histogram *h, uint64_t ns)
+{
+    count_value(h, ns, 100000);
+}
+
+/* ---- events and ends ---- */
+
+void m40_engine_tell(struct m40_engine *e, struct m40_request *r, const m40llm_event *event)
+{
+    struct m40_event_node *node;
+
+    if (r->options.on_event) {
+        r->options.on_event(r->options.user, event);
+        return;
+    }
+    node = m40_event_copy(event);
+    if (!node && r->error.code == M40LLM_OK)
+        m40_fail(&r->error, M40LLM_NO_MEMORY, "request %llu: no memory for an event", (unsigned long long)r->id);
+    if (!node)
+        return;
+    pthread_mutex_lock(&e->lock);
+    if (r->last)
+        r->last->next = node;
+    else
+        r->first = node;
+    r->last = node;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void leave_active(struct m40_engine *e, struct m40_request *r)
+{
+    struct m40_request **link = &e->active;
+
+    while (*link != r)
+        link = &(*link)->next;
+    *link = r->next;
+    r->next = e->ending;
+    e->ending = r;
+}
+
+/* What its choices have come to. */
+static void sum_up(struct m40_request *r)
+{
+    const struct m40_sequence *first = &r->choices[0];
+    m40llm_result result = {
+        .finish = r->error.code == M40LLM_OK ? first->finish : M40LLM_FINISH_ERROR,
+        .n_prompt = first->n_prompt,
+        .queue_ns = first->started_ns ? first->started_ns - r->submitted_ns : 0,
+        .prefill_ns = first->first_token_ns ? first->first_token_ns - first->started_ns : 0,
+        .decode_ns = first->last_token_ns - first->first_token_ns,
+        .n_cached = first->n_cached,
+    };
+
+    for (uint32_t i = 0; i < r->options.n_choices; i++) {
+        result.n_generated += r->choices[i].n_generated;
+        result.n_preemptions += r->choices[i].n_preemptions;
+    }
+    r->result = result;
+}
+
+static void end_choice(struct m40_engine *e, struct m40_sequence *s, m40llm_finish finish, struct m40_str text)
+{
+    struct m40_request *r = s->request;
+
+    m40_scheduler_remove(&e->scheduler, s);
+    s->finish = finish;
+    m40_engine_tell(
+        e, r,
+        &(m40llm_event){.type = M40LLM_EVENT_FINISH, .id = r->id, .choice = s->choice, .finish = finish, .text = text.data, .n_text = text.n_bytes});
+    if (--r->n_left > 0)
+        return;
+    sum_up(r);
+    e->working.n_ended[r->result.finish]++;
+    leave_active(e, r);
+}
+
+/* Text that was held back comes with the end. */
+static void flush_and_end(struct m40_engine *e, struct m40_sequence *s, m40llm_finish finish)
+{
+    struct m40_request *r = s->request;
+    struct m40_str text = {"", 0};
+    m40llm_error *err = r->error.code == M40LLM_OK ? &r->error : NULL;
+
+    if (finish != M40LLM_FINISH_ERROR)
+        m40_answer_flush(&s->answer, &text, err);
+    end_choice(e, s, finish, text);
+}
+
+void m40_engine_end_request(struct m40_engine *e, struct m40_request *r, m40llm_finish finish)
+{
+    uint32_t n = r->options.n_choices;
+
+    for (uint32_t i = 0; i < n; i++)
+        if (r->choices[i].state != M40_SEQUENCE_ENDED)
+            flush_and_end(e, &r->choices[i], finish);
+}
+
+/* ---- the batch ---- */
+
+static void add_rows(struct m40_engine *e, struct m40_batch *batch, struct m40_sequence *s, uint32_t n)
+{
+    for (uint32_t k = 0; k < n; k++) {
+        uint32_t pos = s->n_evaluated + k, row = batch->n_tokens++;
+
+        e->ids[row] = s->tokens[pos];
+        e->pos[row] = (int32_t)pos;
+        e->slot[row] = (int32_t)s->slot;
+        if (pos + 1 == s->n_tokens || (s->all_logits && pos >= s->n_seen)) {
+            e->row_owner[batch->n_logits] = s;
+            e->logit_rows[batch->n_logits++] = (int32_t)row;
+        }
+    }
+}
+
+static void make_batch(struct m40_engine *e, struct m40_batch *batch, uint64_t now)
+{
+    *batch = (struct m40_batch){.ids = e->ids, .pos = e->pos, .slot = e->slot, .logit_rows = e->logit_rows, .pages = e->scheduler.page_table};
+    for (uint32_t i = 0; i < e->scheduler.n_items; i++) {
+        struct m40_plan_item *item = &e->scheduler.items[i];
+
+        if (item->sequence->started_ns == 0)
+            item->sequence->started_ns = now;
+        add_rows(e, batch, item->sequence, item->n_rows);
+    }
+}
+
+/* ---- who chooses: the backend wherever it can, so that a token and not a row of logits comes back ---- */
+
+static bool forbids_ends(const struct m40_engine *e, const struct m40_sequence *s)
+{
+    const m40llm_request_options *o = &s->request->options;
+
+    return s->n_generated < o->n_min_tokens && (o->n_stop_tokens > 0 || (e->n_end_ids > 0 && !o->ignore_end));
+}
+
+static bool needs_logits(const struct m40_engine *e, const struct m40_sequence *s)
+{
+    return s->request->options.on_logits || s->request->options.logprobs || forbids_ends(e, s) || !m40_sampler_is_plain(&s->sampler);
+}
+
+/* What the backend is to do with the step's logits: nothing, where all have to come back. */
+static enum m40_step_end choose_end(const struct m40_engine *e, const struct m40_batch *batch)
+{
+    enum m40_step_end end = M40_STEP_LOGITS;
+
+    for (uint32_t i = 0; i < batch->n_logits; i++)
+        if (!needs_logits(e, e->row_owner[i]))
+            end = end == M40_STEP_SAMPLE || !m40_sampler_is_argmax(&e->row_owner[i]->sampler) ? M40_STEP_SAMPLE : M40_STEP_ARGMAX;
+    return end;
+}
+
+/* The parameters of every row; a row whose logits come back is given the cheapest. */
+static void set_sampling(struct m40_engine *e, const struct m40_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->n_logits; i++) {
+        const struct m40_sequence *s = e->row_owner[i];
+
+        e->sampling[i] = needs_logits(e, s) ? (struct m40_sample_row){.top_p = 1} : m40_sampler_row(&s->sampler, s->choice, s->n_tokens);
+    }
+}
+
+/* The logits of those rows that need them, neighbours together. */
+static m40llm_status read_needed_logits(struct m40_engine *e, const struct m40_batch *batch, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+
+    for (uint32_t i = 0, n; i < batch->n_logits; i += n + 1) {
+        for (n = 0; i + n < batch->n_logits && needs_logits(e, e->row_owner[i + n]); n++)
+            ;
+        if (n > 0)
+            M40_TRY(m40_forward_read_logits(e->forward, i, n, e->logits + (size_t)i * e->model->config.n_vocab, err));
+    }
+fail:
+    return status;
+}
+
+static m40llm_status run_batch(struct m40_engine *e, const struct m40_batch *batch, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+
+    switch (choose_end(e, batch)) {
+    case M40_STEP_LOGITS:
+        return m40_forward_step(e->forward, batch, e->logits, err);
+    case M40_STEP_ARGMAX:
+        M40_TRY(m40_forward_step_greedy(e->forward, batch, e->chosen, err));
+        break;
+    case M40_STEP_SAMPLE:
+        set_sampling(e, batch);
+        M40_TRY(m40_forward_step_sample(e->forward, batch, e->sampling, e->chosen, err));
+        break;
+    }
+    M40_TRY(read_needed_logits(e, batch, err));
+fail:
+    return status;
+}
+
+/* ---- what the step means for its sequences ---- */
+
+/* Of the row that came back; with a copy of it where it is needed unchanged afterwards. */
+static int32_t choose_on_host(struct m40_engine *e, struct m40_sequence *s, float *logits)
+{
+    const m40llm_request_options *o = &s->request->options;
+
+    if (forbids_ends(e, s)) {
+        for (size_t i = 0; i < e->n_end_ids && !o->ignore_end; i++)
+            logits[e->end_ids[i]] = -INFINITY;
+        for (size_t i = 0; i < o->n_stop_tokens; i++)
+            logits[o->stop_tokens[i]] = -INFINITY;
+    }
+    return m40_sampler_choose(&s->sampler, logits, s->tokens, s->n_tokens, s->choice, s->n_tokens);
+}
+
+/* The token of a row, and what options.logprobs asks for in *event. top: [M40LLM_MAX_TOP_LOGPROBS]. */
+static int32_t choose(struct m40_engine *e, struct m40_sequence *s, uint32_t row, m40llm_event *event, m40llm_token_logprob *top)
+{
+    const m40llm_request_options *o = &s->request->options;
+    uint32_t n_vocab = e->model->config.n_vocab;
+    float *logits = e->logits + (size_t)row * n_vocab;
+    double offset;
+    int32_t id;
+
+    if (!needs_logits(e, s))
+        return e->chosen[row];
+    if (!o->logprobs)
+        return choose_on_host(e, s, logits);
+    memcpy(e->scratch, logits, n_vocab * sizeof *logits);
+    offset = m40_logprobs_offset(logits, n_vocab);
+    m40_logprobs_top(logits, n_vocab, offset, top, o->n_top_logprobs);
+    id = choose_on_host(e, s, e->scratch);
+    event->logprob = m40_logprob(logits[id], offset);
+    event->n_top = o->n_top_logprobs;
+    event->top = top;
+    return id;
+}
+
+static void note_time(struct m40_engine *e, struct m40_sequence *s, uint64_t now)
+{
+    if (s->first_token_ns == 0) {
+        s->first_token_ns = now;
+        if (s->request->options.n_max_tokens > 0)
+            count_time(&e->working.first_token_times, now - s->request->submitted_ns);
+    } else {
+        count_time(&e->working.token_times, now - s->last_token_ns);
+    }
+    s->last_token_ns = now;
+}
+
+/* A new token for a sequence whose last one has the logits of `row`. */
+static void advance(struct m40_engine *e, struct m40_sequence *s, uint32_t row, uint64_t now)
+{
+    struct m40_request *r = s->request;
+    m40llm_event event = {.type = M40LLM_EVENT_TOKEN, .id = r->id, .choice = s->choice, .pos = s->n_tokens};
+    m40llm_token_logprob top[M40LLM_MAX_TOP_LOGPROBS];
+    m40llm_error *err = r->error.code == M40LLM_OK ? &r->error : NULL;
+    struct m40_str text;
+    bool is_stopped;
+
+    note_time(e, s, now);
+    if (r->options.n_max_tokens == 0) { /* only the prompt was to be evaluated */
+        end_choice(e, s, M40LLM_FINISH_LENGTH, (struct m40_str){"", 0});
+        return;
+    }
+    event.token = choose(e, s, row, &event, top);
+    if (m40_request_is_stop_token(r, e->tokenizer, event.token)) {
+        flush_and_end(e, s, M40LLM_FINISH_STOP);
+        return;
+    }
+    s->tokens[s->n_tokens++] = event.token;
+    s->n_generated++;
+    e->working.n_generated_tokens++;
+    if (m40_answer_push(&s->answer, event.token, s->n_generated >= r->options.n_min_tokens, &text, &is_stopped, err) != M40LLM_OK)
+        return; /* the request has its error: it ends with the step */
+    event.text = text.data;
+    event.n_text = text.n_bytes;
+    m40_engine_tell(e, r, &event);
+    if (is_stopped)
+        end_choice(e, s, M40LLM_FINISH_STOP, (struct m40_str){"", 0});
+    else if (s->n_generated == r->options.n_max_tokens || s->n_tokens > e->info.n_ctx)
+        flush_and_end(e, s, M40LLM_FINISH_LENGTH);
+}
+
+static void tell_prefill(struct m40_engine *e, struct m40_sequence *s)
+{
+    struct m40_request *r = s->request;
+    uint32_t n_done = s->n_evaluated < s->n_prompt ? s->n_evaluated : s->n_prompt;
+
+    if (s->choice > 0 || n_done <= r->n_prefill_told)
+        return;
+    r->n_prefill_told = n_done;
+    m40_engine_tell(e, r, &(m40llm_event){.type = M40LLM_EVENT_PREFILL, .id = r->id, .n_done = n_done});
+}
+
+/* Logits come in the order of the plan's items. */
+static void take_results(struct m40_engine *e, const struct m40_batch *batch, uint64_t now)
+{
+    uint32_t next = 0, n_vocab = e->model->config.n_vocab;
+
+    for (uint32_t i = 0; i < e->scheduler.n_items; i++) {
+        struct m40_sequence *s = e->scheduler.items[i].sequence;
+        uint32_t first = next;
+
+        for (; next < batch->n_logits && e->row_owner[next] == s; next++)
+            if (s->request->options.on_logits)
+                s->request->options.on_logits(s->request->options.user, (uint32_t)e->pos[e->logit_rows[next]], e->logits + (size_t)next * n_vocab,
+                                              n_vocab);
+        tell_prefill(e, s);
+        if (next > first && s->n_evaluated == s->n_tokens)
+            advance(e, s, next - 1, now);
+    }
+}
+
+/* A step that failed takes all its requests with it: the cache's state is not known. */
+static void fail_all(struct m40_engine *e, const m40llm_error *error)
+{
+    for (uint32_t i = 0; i < e->scheduler.n_items; i++)
+        if (e->scheduler.items[i].sequence->request->error.code == M40LLM_OK)
+            e->scheduler.items[i].sequence->request->error = *error;
+}
+
+static void end_failed(struct m40_engine *e)
+{
+    struct m40_request *next;
+
+    for (struct m40_request *r = e->active; r; r = next) {
+        next = r->next;
+        if (r->error.code != M40LLM_OK)
+            m40_engine_end_request(e, r, M40LLM_FINISH_ERROR);
+    }
+}
+
+void m40_engine_step(struct m40_engine *e)
+{
+    uint64_t start = m40_now_ns(), computed;
+    struct m40_batch batch;
+    m40llm_error error;
+
+    m40_scheduler_plan(&e->scheduler);
+    make_batch(e, &batch, start);
+    if (run_batch(e, &batch, &error) == M40LLM_OK) {
+        computed = m40_now_ns();
+        m40_scheduler_done(&e->scheduler, computed - start);
+        take_results(e, &batch, computed);
+    } else {
+        fail_all(e, &error);
+    }
+    end_failed(e);
+    computed = m40_now_ns() - start;
+    e->working.n_steps++;
+    e->working.step_ns += computed;
+    count_time(&e->working.step_times, computed);
+    count_value(&e->working.batch_rows, batch.n_tokens, 1);
+    m40_log(&e->model->backend->logger, M40LLM_LOG_TRACE, "step %llu: %u rows, %u logits, %.3f ms", (unsigned long long)e->working.n_steps,
+            batch.n_tokens, batch.n_logits, (double)computed * 1e-6);
+}
