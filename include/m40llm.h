@@ -57,6 +57,7 @@ M40LLM_API const char *m40llm_version(void);
     X(20, BAD_FILE, "malformed file")                                                                                  \
     X(21, BAD_MODEL, "not a usable model")                                                                             \
     X(22, NO_TOKENIZER, "no usable tokenizer")                                                                         \
+    X(23, TEMPLATE, "chat template failed")                                                                            \
     X(40, NO_DEVICE, "no such device")                                                                                 \
     X(41, DRIVER, "driver error")                                                                                      \
     X(42, DRIVER_TOO_OLD, "driver too old")                                                                            \

@@ -1,0 +1,197 @@
+/* strftime as the C locale has it, of a time without a zone; and reading a time. */
+#include "tokenizer/template/builtins.h"
+
+#include <stdio.h>
+
+static bool is_leap(int year)
+{
+    return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+}
+
+static int days_before(const struct m40_template_time *t)
+{
+    static const int before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+
+    return before[t->month - 1] + t->day - 1 + (t->month > 2 && is_leap(t->year));
+}
+
+/* 0: Sunday. */
+static int week_day(const struct m40_template_time *t)
+{
+    int y = t->year - 1;
+
+    return (1 + y + y / 4 - y / 100 + y / 400 + days_before(t)) % 7;
+}
+
+/* The week that ISO 8601 counts it in, and that week's year. */
+static int iso_week(const struct m40_template_time *t, int *year)
+{
+    int monday_based = (week_day(t) + 6) % 7, day = days_before(t), week = (day - monday_based + 10) / 7;
+    struct m40_template_time last = {.year = t->year - 1, .month = 12, .day = 31};
+
+    *year = t->year;
+    if (week < 1) {
+        if (last.year < 1) { /* the year 0 has no calendar here */
+            *year = 0;
+            return 52;
+        }
+        return iso_week(&last, year);
+    }
+    if (week == 53 && day - monday_based + 3 >= 365 + is_leap(t->year)) {
+        ++*year;
+        return 1;
+    }
+    return week;
+}
+
+bool m40_template_parse_time(const char *text, struct m40_template_time *out)
+{
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    unsigned year, month, day, hour = 0, minute = 0, second = 0;
+    int n = 0;
+    char separator;
+
+    if (sscanf(text, "%4u-%2u-%2u%n", &year, &month, &day, &n) != 3 || n != 10)
+        return false;
+    if (text[n] && (sscanf(text + n, "%c%2u:%2u:%2u%n", &separator, &hour, &minute, &second, &n) != 4 || n != 9 || text[19] ||
+                    (separator != 'T' && separator != ' ')))
+        return false;
+    if (year < 1 || month < 1 || month > 12 || day < 1 || day > (unsigned)days[month - 1] + (month == 2 && is_leap((int)year)) || hour > 23 ||
+        minute > 59 || second > 59)
+        return false;
+    *out = (struct m40_template_time){(int32_t)year, (uint8_t)month, (uint8_t)day, (uint8_t)hour, (uint8_t)minute, (uint8_t)second};
+    return true;
+}
+
+static const char *const day_names[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
+static const char *const month_names[] = {"January", "February", "March",     "April",   "May",      "June",
+                                          "July",    "August",   "September", "October", "November", "December"};
+
+/* A number of `width` digits; flag: '-' none are filled up, '_' with spaces, '0' with zeros, 0: as `fill` says. */
+static void put_number(struct m40_trun *r, struct m40_buf *buf, int value, int width, char fill, char flag)
+{
+    char text[24];
+
+    fill = flag == '_' ? ' ' : flag == '0' ? '0' : fill;
+    snprintf(text, sizeof text, flag == '-' ? "%d" : fill == '0' ? "%0*d" : "%*d", flag == '-' ? value : width, value);
+    m40_tr_put_text(r, buf, text);
+}
+
+static void put_conversion(struct m40_trun *r, struct m40_buf *buf, char c, char flag, const struct m40_template_time *t);
+
+static void put_conversions(struct m40_trun *r, struct m40_buf *buf, const char *format, const struct m40_template_time *t)
+{
+    for (; *format; format++)
+        if (*format == '%')
+            put_conversion(r, buf, *++format, 0, t);
+        else
+            m40_tr_put(r, buf, format, 1);
+}
+
+static void put_conversion(struct m40_trun *r, struct m40_buf *buf, char c, char flag, const struct m40_template_time *t)
+{
+    static const struct {
+        char letter;
+        const char *format;
+    } composed[] = {{'F', "%Y-%m-%d"},
+                    {'T', "%H:%M:%S"},
+                    {'X', "%H:%M:%S"},
+                    {'R', "%H:%M"},
+                    {'D', "%m/%d/%y"},
+                    {'x', "%m/%d/%y"},
+                    {'c', "%a %b %e %H:%M:%S %Y"},
+                    {'r', "%I:%M:%S %p"}};
+    int hour12 = t->hour % 12 ? t->hour % 12 : 12, weekday = week_day(t), iso_year, week = iso_week(t, &iso_year);
+
+    for (size_t i = 0; i < sizeof composed / sizeof *composed; i++)
+        if (composed[i].letter == c) {
+            put_conversions(r, buf, composed[i].format, t);
+            return;
+        }
+    const struct {
+        char letter;
+        int value, width;
+        char fill;
+    } numbers[] = {
+        {'Y', t->year, 1, '0'},
+        {'C', t->year / 100, 2, '0'},
+        {'y', t->year % 100, 2, '0'},
+        {'G', iso_year, 1, '0'},
+        {'g', iso_year % 100, 2, '0'},
+        {'m', t->month, 2, '0'},
+        {'d', t->day, 2, '0'},
+        {'e', t->day, 2, ' '},
+        {'H', t->hour, 2, '0'},
+        {'k', t->hour, 2, ' '},
+        {'I', hour12, 2, '0'},
+        {'l', hour12, 2, ' '},
+        {'M', t->minute, 2, '0'},
+        {'S', t->second, 2, '0'},
+        {'j', days_before(t) + 1, 3, '0'},
+        {'f', 0, 6, '0'},
+        {'u', weekday ? weekday : 7, 1, '0'},
+        {'w', weekday, 1, '0'},
+        {'V', week, 2, '0'},
+        {'U', (days_before(t) + 7 - weekday) / 7, 2, '0'},
+        {'W', (days_before(t) + 7 - (weekday + 6) % 7) / 7, 2, '0'},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i].letter == c) {
+            put_number(r, buf, numbers[i].value, numbers[i].width, numbers[i].fill, flag);
+            return;
+        }
+    switch (c) {
+    case 'A':
+        m40_tr_put_text(r, buf, day_names[weekday]);
+        return;
+    case 'a':
+        m40_tr_put(r, buf, day_names[weekday], 3);
+        return;
+    case 'B':
+        m40_tr_put_text(r, buf, month_names[t->month - 1]);
+        return;
+    case 'b':
+    case 'h':
+        m40_tr_put(r, buf, month_names[t->month - 1], 3);
+        return;
+    case 'p':
+        m40_tr_put_text(r, buf, t->hour < 12 ? "AM" : "PM");
+        return;
+    case 'P':
+        m40_tr_put_text(r, buf, t->hour < 12 ? "am" : "pm");
+        return;
+    case 'n':
+        m40_tr_put_text(r, buf, "\n");
+        return;
+    case 't':
+        m40_tr_put_text(r, buf, "\t");
+        return;
+    case '%':
+        m40_tr_put_text(r, buf, "%");
+        return;
+    case 'z': /* a time without a zone has none */
+    case 'Z':
+        return;
+    default:
+        m40_tr_fail(r, "strftime_now() does not know %%%c", c >= 0x20 && c < 0x7f ? c : '?');
+        return;
+    }
+}
+
+struct m40_tv m40_tr_strftime(struct m40_trun *r, struct m40_str format, const struct m40_template_time *t)
+{
+    struct m40_buf buf = {0};
+
+    for (size_t i = 0; i < format.n_bytes && !r->failed; i++) {
+        char flag = 0;
+
+        if (format.data[i] != '%' || i + 1 == format.n_bytes) {
+            m40_tr_put(r, &buf, format.data + i, 1);
+            continue;
+        }
+        if (strchr("-_0", format.data[++i]) && i + 1 < format.n_bytes)
+            flag = format.data[i++];
+        put_conversion(r, &buf, format.data[i], flag, t);
+    }
+    return m40_tr_take(r, &buf);
+}
