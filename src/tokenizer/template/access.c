@@ -214,8 +214,10 @@ struct m40_tv m40_tr_slice(struct m40_trun *r, struct m40_tv v, struct m40_tv st
 
     if (r->failed || refuse_undefined(r, v))
         return TV(TV_UNDEFINED);
-    if (v.type != TV_STR && v.type != TV_LIST && v.type != TV_TUPLE && v.type != TV_RANGE)
-        return m40_tr_undefined(r, "'%s' object cannot be sliced", m40_tv_type_name(v));
+    if (v.type != TV_STR && v.type != TV_LIST && v.type != TV_TUPLE && v.type != TV_RANGE) {
+        m40_tr_fail(r, "'%s' object cannot be sliced", m40_tv_type_name(v));
+        return TV(TV_UNDEFINED);
+    }
     if (step == 0 || (step_v.type != TV_NONE && !m40_tv_is_integer(step_v))) {
         m40_tr_fail(r, step == 0 ? "slice step cannot be zero" : "slice indices must be integers or None");
         return TV(TV_UNDEFINED);

@@ -3,6 +3,7 @@
 
 #include "tokenizer/utf8.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -243,7 +244,8 @@ void m40_double_text(double value, char *out)
     if (signbit(value))
         *out++ = '-';
     value = fabs(value);
-    for (int n_digits = 15; n_digits <= 17; n_digits++) {
+    /* what has at most 15 digits reads back, but for subnormal numbers, which have fewer bits */
+    for (int n_digits = value < DBL_MIN ? 1 : 15; n_digits <= 17; n_digits++) {
         n = round_to_digits(value, n_digits, digits, &exponent);
         snprintf(text, sizeof text, "%se%d", digits, exponent - n + 1);
         if (m40_double_parse(m40_str_from(text), &back) && back == value)

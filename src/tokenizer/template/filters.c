@@ -263,10 +263,10 @@ struct wrapped {
     bool has_line;
 };
 
-/* Ends a line that consists of pieces [begin, end), without the white space at its end. */
-static void put_line(struct m40_trun *r, struct wrapped *w, const struct m40_tlist *pieces, size_t begin, size_t end)
+/* Ends a line that consists of pieces [begin, end), without the white space at its end unless that is kept. */
+static void put_line(struct m40_trun *r, struct wrapped *w, const struct m40_tlist *pieces, size_t begin, size_t end, bool keep_space)
 {
-    while (end > begin && is_space_piece(pieces->items[end - 1].s))
+    if (end > begin && !keep_space && is_space_piece(pieces->items[end - 1].s))
         end--;
     if (begin == end)
         return;
@@ -285,6 +285,7 @@ static void wrap_line(struct m40_trun *r, struct wrapped *w, struct m40_tlist *p
 
     while (i < pieces->n && !r->failed) {
         size_t n = 0;
+        bool keep_space = false;
 
         if (!is_first && is_space_piece(pieces->items[i].s)) { /* lines but the first do not begin with space */
             i++;
@@ -304,15 +305,17 @@ static void wrap_line(struct m40_trun *r, struct wrapped *w, struct m40_tlist *p
                 for (size_t k = begin; k < i; k++)
                     m40_tr_push(r, line, pieces->items[k]);
                 m40_tr_push(r, line, head);
-                put_line(r, w, line, 0, line->n);
+                put_line(r, w, line, 0, line->n, false);
                 pieces->items[i] = tail;
                 is_first = false;
                 continue;
             }
             if (begin == i)
                 i++;
+            else
+                keep_space = break_long; /* the empty beginning of the long word stands behind it */
         }
-        put_line(r, w, pieces, begin, i);
+        put_line(r, w, pieces, begin, i, keep_space);
         is_first = is_first && !w->has_line;
     }
 }

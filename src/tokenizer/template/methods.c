@@ -365,7 +365,6 @@ static void split_words(struct m40_trun *r, struct m40_tlist *parts, struct m40_
         if (text.n_bytes == 0 || r->failed)
             return;
         if (n_max == 0) {
-            text = m40_tr_strip(r, text, NULL, 2);
             push_part(r, parts, text.data, text.n_bytes);
             return;
         }
@@ -389,7 +388,6 @@ static void split_words_back(struct m40_trun *r, struct m40_tlist *parts, struct
         if (text.n_bytes == 0 || r->failed)
             return;
         if (n_max == 0) {
-            text = m40_tr_strip(r, text, NULL, 1);
             push_part(r, parts, text.data, text.n_bytes);
             return;
         }

@@ -372,11 +372,28 @@ static struct m40_tnode *parse_generation(struct m40_tparser *p, uint32_t line)
     return node;
 }
 
+/* "{% print a, b %}" writes one behind the other; "{{ a, b }}" is a tuple. */
 static struct m40_tnode *parse_print(struct m40_tparser *p, uint32_t line)
+{
+    struct m40_tnode *node = m40_tnode_new(p, NODE_OUTPUT, line);
+    struct m40_tnode_list parts = {0};
+
+    node->a = m40_tnode_new(p, NODE_CONCAT, line);
+    while (m40_tp_token(p)->kind != TOKEN_BLOCK_END && m40_tp_token(p)->kind != TOKEN_END) {
+        if (parts.first)
+            m40_tp_expect(p, ',', "','");
+        m40_tnode_append(&parts, m40_parse_expression(p, true));
+    }
+    node->a->a = parts.first;
+    return node;
+}
+
+static struct m40_tnode *parse_output(struct m40_tparser *p, uint32_t line)
 {
     struct m40_tnode *node = m40_tnode_new(p, NODE_OUTPUT, line);
 
     node->a = m40_parse_tuple(p, true, NULL, false);
+    m40_tp_expect(p, TOKEN_OUTPUT_END, "'}}'");
     return node;
 }
 
@@ -451,8 +468,7 @@ static struct m40_tnode *parse_body(struct m40_tparser *p, const char *const *en
             node = m40_tnode_new(p, NODE_DATA, token->line);
             node->value = token->value;
         } else if (token->kind == TOKEN_OUTPUT_BEGIN) {
-            node = parse_print(p, token->line);
-            m40_tp_expect(p, TOKEN_OUTPUT_END, "'}}'");
+            node = parse_output(p, token->line);
         } else {
             if (at_one_of(p, ends))
                 return body.first;

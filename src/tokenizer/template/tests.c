@@ -127,7 +127,7 @@ static const struct m40_tbuiltin tests[] = {
     {"number", test_number, "", 0},       {"odd", test_odd, "", 0},
     {"sameas", test_sameas, "other", 1},  {"sequence", test_sequence, "", 0},
     {"string", test_string, "", 0},       {"test", test_test, "", 0},
-    {"true", test_is_true, "", 0},           {"undefined", test_undefined, "", 0},
+    {"true", test_is_true, "", 0},        {"undefined", test_undefined, "", 0},
     {"upper", test_upper, "", 0},
 };
 
