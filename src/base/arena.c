@@ -23,19 +23,19 @@ enum { CHUNK_BYTES = 32768 };
 
 static bool add_chunk(struct m40_arena *arena, size_t n)
 {
-    size_t capacity = n > CHUNK_BYTES / 4 ? n : CHUNK_BYTES;
+    const size_t capacity = n > CHUNK_BYTES / 4 ? n : CHUNK_BYTES, total = sizeof(struct m40_arena_chunk) + capacity;
     struct m40_arena_chunk *chunk;
 
-    if (arena->n_bytes > arena->limit_bytes || capacity > arena->limit_bytes - arena->n_bytes) {
+    if (arena->n_bytes > arena->limit_bytes || total < capacity || total > arena->limit_bytes - arena->n_bytes) {
         arena->is_full = true;
         return false;
     }
-    chunk = m40_calloc(1, sizeof *chunk + capacity);
+    chunk = m40_calloc(1, total);
     if (!chunk) {
         arena->is_out = true;
         return false;
     }
-    arena->n_bytes += capacity;
+    arena->n_bytes += total;
     chunk->previous = arena->chunks;
     arena->chunks = chunk;
     arena->next = chunk->data;

@@ -44,23 +44,35 @@ static int iso_week(const struct m40_template_time *t, int *year)
     return week;
 }
 
+/* Two digits at p. */
+static int two_digits(const char *p)
+{
+    return (p[0] - '0') * 10 + p[1] - '0';
+}
+
 bool m40_template_parse_time(const char *text, struct m40_template_time *out)
 {
+    static const char pattern[] = "0000-00-00T00:00:00"; /* 0: a digit */
     static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    unsigned year, month, day, hour = 0, minute = 0, second = 0;
-    int n = 0;
-    char separator;
+    struct m40_template_time t = {0};
+    size_t n = strlen(text);
 
-    if (sscanf(text, "%4u-%2u-%2u%n", &year, &month, &day, &n) != 3 || n != 10)
+    if (n != 10 && n != 19)
         return false;
-    if (text[n] && (sscanf(text + n, "%c%2u:%2u:%2u%n", &separator, &hour, &minute, &second, &n) != 4 || n != 9 || text[19] ||
-                    (separator != 'T' && separator != ' ')))
-        return false;
-    if (year < 1 || month < 1 || month > 12 || day < 1 || day > (unsigned)days[month - 1] + (month == 2 && is_leap((int)year)) || hour > 23 ||
-        minute > 59 || second > 59)
-        return false;
-    *out = (struct m40_template_time){(int32_t)year, (uint8_t)month, (uint8_t)day, (uint8_t)hour, (uint8_t)minute, (uint8_t)second};
-    return true;
+    for (size_t i = 0; i < n; i++)
+        if (pattern[i] == '0' ? text[i] < '0' || text[i] > '9' : text[i] != pattern[i] && !(pattern[i] == 'T' && text[i] == ' '))
+            return false;
+    t.year = two_digits(text) * 100 + two_digits(text + 2);
+    t.month = (uint8_t)two_digits(text + 5);
+    t.day = (uint8_t)two_digits(text + 8);
+    if (n == 19) {
+        t.hour = (uint8_t)two_digits(text + 11);
+        t.minute = (uint8_t)two_digits(text + 14);
+        t.second = (uint8_t)two_digits(text + 17);
+    }
+    *out = t;
+    return t.year >= 1 && t.month >= 1 && t.month <= 12 && t.day >= 1 && t.day <= days[t.month - 1] + (t.month == 2 && is_leap(t.year)) && t.hour < 24 &&
+           t.minute < 60 && t.second < 60;
 }
 
 static const char *const day_names[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};

@@ -2,6 +2,7 @@
 #include "tokenizer/template/run.h"
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "tokenizer/template/chars.h"
 
 #include <stdarg.h>
@@ -60,14 +61,22 @@ void m40_tr_leave(struct m40_trun *r)
     r->depth--;
 }
 
-void m40_tr_put(struct m40_trun *r, struct m40_buf *buf, const char *data, size_t n_bytes)
+/* Room for n more bytes of a text; false: the rendering has failed. */
+static bool reserve(struct m40_trun *r, struct m40_buf *buf, size_t n_bytes)
 {
     if (!m40_tr_step(r, 1 + n_bytes / 256))
-        return;
+        return false;
     if (n_bytes > r->limits->output_bytes || buf->n_bytes > r->limits->output_bytes - n_bytes)
         m40_tr_fail(r, "the template writes more than %zu bytes", r->limits->output_bytes);
-    else if (!m40_buf_append(buf, data, n_bytes))
+    else if (!m40_buf_reserve(buf, n_bytes))
         fail_memory(r);
+    return !r->failed;
+}
+
+void m40_tr_put(struct m40_trun *r, struct m40_buf *buf, const char *data, size_t n_bytes)
+{
+    if (reserve(r, buf, n_bytes))
+        m40_buf_append(buf, data, n_bytes);
 }
 
 void m40_tr_put_text(struct m40_trun *r, struct m40_buf *buf, const char *text)
@@ -84,10 +93,18 @@ void m40_tr_put_char(struct m40_trun *r, struct m40_buf *buf, uint32_t code)
 
 void m40_tr_put_repeat(struct m40_trun *r, struct m40_buf *buf, struct m40_str text, uint64_t n)
 {
-    if (text.n_bytes > 0 && n > r->limits->output_bytes / text.n_bytes)
-        m40_tr_fail(r, "the template writes more than %zu bytes", r->limits->output_bytes);
-    for (uint64_t i = 0; text.n_bytes > 0 && i < n && !r->failed; i++)
-        m40_tr_put(r, buf, text.data, text.n_bytes);
+    uint64_t n_bytes;
+
+    if (!m40_mul_u64(n, text.n_bytes, &n_bytes))
+        n_bytes = SIZE_MAX;
+    if (n_bytes == 0 || !reserve(r, buf, n_bytes))
+        return;
+    if (text.n_bytes == 1)
+        memset(buf->data + buf->n_bytes, *text.data, n);
+    for (uint64_t i = 0; text.n_bytes > 1 && i < n; i++)
+        memcpy(buf->data + buf->n_bytes + i * text.n_bytes, text.data, text.n_bytes);
+    buf->n_bytes += n_bytes;
+    buf->data[buf->n_bytes] = 0;
 }
 
 struct m40_tv m40_tr_take(struct m40_trun *r, struct m40_buf *buf)

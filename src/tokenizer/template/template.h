@@ -6,6 +6,7 @@
  * value.c     values: Python's, in the arena of one rendering; text.c their texts (str, repr, JSON); chars.c the code points of a string
  * operators.c arithmetic, comparison, attributes, subscripts
  * run.c       a rendering's state, its limits and its error; interpreter.c walks the tree
+ * template_gguf.c the template that a model brings
  * filters.c, filters_sequence.c, tests.c, methods.c, globals.c, formatting.c, clock_text.c: what templates may call
  *
  * A template can reach nothing but its context: no file, no environment, no memory of the program. Steps, loop iterations, recursion, memory, output and time are bounded. */
@@ -48,6 +49,11 @@ bool m40_template_parse_time(const char *text, struct m40_template_time *out);
 /* Compiles a template; text is copied. TEMPLATE: what is wrong with it, beginning with "line N: ". */
 m40llm_status m40_template_compile(struct m40_template **out, const char *text, size_t n_bytes, m40llm_error *err);
 void m40_template_free(struct m40_template **t);
+
+/* The template of a model: tokenizer.chat_template, or with a name tokenizer.chat_template.NAME. Its renderings know the model's special tokens as bos_token, eos_token and so on.
+ * NOT_FOUND: there is none; TEMPLATE as above. */
+struct m40_gguf;
+m40llm_status m40_template_of_gguf(struct m40_template **out, const struct m40_gguf *gguf, const char *name, m40llm_error *err);
 
 /* A variable that every rendering has unless its context names it. The strings are copied. Not while another thread renders. */
 m40llm_status m40_template_set_default(struct m40_template *t, const char *name, struct m40_str value, m40llm_error *err);
