@@ -71,8 +71,8 @@ bool m40_template_parse_time(const char *text, struct m40_template_time *out)
         t.second = (uint8_t)two_digits(text + 17);
     }
     *out = t;
-    return t.year >= 1 && t.month >= 1 && t.month <= 12 && t.day >= 1 && t.day <= days[t.month - 1] + (t.month == 2 && is_leap(t.year)) && t.hour < 24 &&
-           t.minute < 60 && t.second < 60;
+    return t.year >= 1 && t.month >= 1 && t.month <= 12 && t.day >= 1 && t.day <= days[t.month - 1] + (t.month == 2 && is_leap(t.year)) &&
+           t.hour < 24 && t.minute < 60 && t.second < 60;
 }
 
 static const char *const day_names[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};

@@ -195,6 +195,10 @@ FILTER(truncate)
     struct m40_str kept;
     struct m40_buf buf = {0};
 
+    if (self.type != TV_STR && m40_tv_length(self) >= 0 && m40_tv_length(self) <= length)
+        return self; /* as anything else that is not too long */
+    if (self.type != TV_STR)
+        m40_tr_fail(r, "truncate() needs a string, not %s", m40_tv_type_name(self));
     if (length < n_end || leeway < 0)
         m40_tr_fail(r, "truncate(): the length must be at least that of the end, and the leeway not negative");
     if (r->failed || (int64_t)s->n_chars <= length || (int64_t)s->n_chars - length <= leeway)
@@ -329,6 +333,8 @@ FILTER(wordwrap)
     struct wrapped w = {.separator = has_separator ? m40_arg_str(r, args, 2, "\n") : m40_str_from("\n")};
     const struct m40_tlist *lines = m40_tr_lines(r, text, false);
 
+    if (self.type != TV_STR)
+        m40_tr_fail(r, "wordwrap() needs a string, not %s", m40_tv_type_name(self));
     if (width <= 0)
         m40_tr_fail(r, "wordwrap(): invalid width %lld (must be > 0)", (long long)width);
     for (size_t i = 0; i < lines->n && !r->failed; i++) {

@@ -299,6 +299,12 @@ static void put_conversion(struct percent *p, struct m40_buf *buf)
     }
 }
 
+/* What may hold the values of "%(name)s" need not be used. */
+static bool can_be_unused(struct m40_tv values)
+{
+    return values.type == TV_DICT || values.type == TV_LIST || values.type == TV_RANGE || values.type == TV_UNDEFINED;
+}
+
 struct m40_tv m40_tr_percent(struct m40_trun *r, struct m40_str format, struct m40_tv values)
 {
     struct percent p = {.r = r, .format = format, .values = values};
@@ -313,7 +319,7 @@ struct m40_tv m40_tr_percent(struct m40_trun *r, struct m40_str format, struct m
         p.at = mark + 1;
         put_conversion(&p, &buf);
     }
-    if (values.type == TV_TUPLE ? p.n_used < values.list->n : p.n_used == 0 && values.type != TV_DICT && values.type != TV_LIST)
+    if (values.type == TV_TUPLE ? p.n_used < values.list->n : p.n_used == 0 && !can_be_unused(values))
         m40_tr_fail(r, "not all arguments converted during string formatting");
     return m40_tr_take(r, &buf);
 }

@@ -1,8 +1,7 @@
 /* Statements. */
 #include "tokenizer/template/parser.h"
 
-#include <stdarg.h>
-#include <stdio.h>
+#include "tokenizer/template/diagnostic.h"
 
 enum { MAX_DEPTH = 200 };
 
@@ -10,15 +9,13 @@ static const struct m40_ttoken end_token = {.kind = TOKEN_END, .text = {"end of 
 
 void m40_tp_fail(struct m40_tparser *p, uint32_t line, const char *format, ...)
 {
-    char why[200];
     va_list args;
 
     if (p->status != M40LLM_OK)
         return;
     va_start(args, format);
-    vsnprintf(why, sizeof why, format, args);
+    p->status = m40_template_fail(p->err, line, format, args);
     va_end(args);
-    p->status = m40_fail(p->err, M40LLM_TEMPLATE, "line %u: %s", line, why);
 }
 
 const struct m40_ttoken *m40_tp_token(const struct m40_tparser *p)

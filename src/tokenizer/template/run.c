@@ -4,22 +4,21 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "tokenizer/template/chars.h"
+#include "tokenizer/template/diagnostic.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
 void m40_tr_fail(struct m40_trun *r, const char *format, ...)
 {
-    char why[240];
     va_list args;
 
     if (r->failed)
         return;
     va_start(args, format);
-    vsnprintf(why, sizeof why, format, args);
+    r->status = m40_template_fail(r->err, r->line, format, args);
     va_end(args);
     r->failed = true;
-    r->status = m40_fail(r->err, M40LLM_TEMPLATE, "line %u: %s", r->line, why);
 }
 
 /* An allocation failed: by the bound, or because there is no more. */
@@ -64,11 +63,9 @@ void m40_tr_leave(struct m40_trun *r)
 /* Room for n more bytes of a text; false: the rendering has failed. */
 static bool reserve(struct m40_trun *r, struct m40_buf *buf, size_t n_bytes)
 {
-    if (!m40_tr_step(r, 1 + n_bytes / 256))
-        return false;
     if (n_bytes > r->limits->output_bytes || buf->n_bytes > r->limits->output_bytes - n_bytes)
         m40_tr_fail(r, "the template writes more than %zu bytes", r->limits->output_bytes);
-    else if (!m40_buf_reserve(buf, n_bytes))
+    else if (m40_tr_step(r, 1 + n_bytes / 256) && !m40_buf_reserve(buf, n_bytes))
         fail_memory(r);
     return !r->failed;
 }
