@@ -52,8 +52,7 @@ static struct m40_tv property(struct m40_trun *r, struct m40_tv v, struct m40_st
 
 static struct m40_tv unsafe(struct m40_trun *r, struct m40_tv v, struct m40_str name)
 {
-    return m40_tr_undefined(r, "access to attribute '%.*s' of '%s' object is unsafe.", (int)(name.n_bytes < 60 ? name.n_bytes : 60), name.data,
-                            m40_tv_type_name(v));
+    return m40_tr_undefined(r, "access to attribute '%.*s' of '%s' object is unsafe.", m40_shown(name.n_bytes), name.data, m40_tv_type_name(v));
 }
 
 struct m40_tv m40_tr_own_attribute(struct m40_trun *r, struct m40_tv v, struct m40_str name)
@@ -89,18 +88,11 @@ static bool is_dunder(struct m40_str name)
 static struct m40_tv no_attribute(struct m40_trun *r, struct m40_tv v, struct m40_tv key)
 {
     const struct m40_tstr *text = m40_tr_text(r, key);
-    int n = (int)(text->n_bytes < 80 ? text->n_bytes : 80);
+    int n = m40_shown(text->n_bytes);
 
     if (v.type == TV_NONE)
         return m40_tr_undefined(r, "'None' has no attribute '%.*s'", n, text->data);
     return m40_tr_undefined(r, "'%s object' has no %s '%.*s'", m40_tv_type_name(v), key.type == TV_STR ? "attribute" : "element", n, text->data);
-}
-
-static bool refuse_undefined(struct m40_trun *r, struct m40_tv v)
-{
-    if (v.type == TV_UNDEFINED)
-        m40_tr_fail(r, "%.*s", v.s ? (int)v.s->n_bytes : 20, v.s ? v.s->data : "a value is undefined");
-    return v.type == TV_UNDEFINED;
 }
 
 /* The item at index i < 0 or >= 0 of n; SIZE_MAX: outside. */
@@ -163,7 +155,7 @@ struct m40_tv m40_tr_attribute(struct m40_trun *r, struct m40_tv v, const struct
 {
     struct m40_tv result;
 
-    if (r->failed || refuse_undefined(r, v))
+    if (r->failed || m40_tr_refuse_undefined(r, v))
         return TV(TV_UNDEFINED);
     result = m40_tr_own_attribute(r, v, m40_tstr_view(name));
     if (result.type == TV_MISSING && v.type == TV_DICT)
@@ -177,7 +169,7 @@ struct m40_tv m40_tr_item(struct m40_trun *r, struct m40_tv v, struct m40_tv key
 {
     struct m40_tv result;
 
-    if (r->failed || refuse_undefined(r, v))
+    if (r->failed || m40_tr_refuse_undefined(r, v))
         return TV(TV_UNDEFINED);
     result = own_item(r, v, key);
     if (result.type == TV_MISSING && key.type == TV_STR) {
@@ -212,7 +204,7 @@ struct m40_tv m40_tr_slice(struct m40_trun *r, struct m40_tv v, struct m40_tv st
     uint64_t n_picked;
     struct m40_tv result;
 
-    if (r->failed || refuse_undefined(r, v))
+    if (r->failed || m40_tr_refuse_undefined(r, v))
         return TV(TV_UNDEFINED);
     if (v.type != TV_STR && v.type != TV_LIST && v.type != TV_TUPLE && v.type != TV_RANGE) {
         m40_tr_fail(r, "'%s' object cannot be sliced", m40_tv_type_name(v));

@@ -26,7 +26,7 @@ static void bind_keywords(struct m40_trun *r, const struct m40_tbuiltin *builtin
 
     for (size_t i = 0; keywords && i < keywords->n && !r->failed; i++) {
         const struct m40_tstr *name = m40_tr_text(r, keywords->entries[i].key);
-        int p = find_param(builtin->params, m40_tstr_view(name), &n_params), n = (int)(name->n_bytes < 60 ? name->n_bytes : 60);
+        int p = find_param(builtin->params, m40_tstr_view(name), &n_params), n = m40_shown(name->n_bytes);
 
         if (p < 0)
             m40_tr_fail(r, "%s() got an unexpected keyword argument '%.*s'", builtin->name, n, name->data);
@@ -87,11 +87,9 @@ struct m40_tv m40_tr_call(struct m40_trun *r, struct m40_tv callee, const struct
             return callee.joiner->separator;
         callee.joiner->is_used = true;
         return m40_tr_string(r, "", 0);
-    case TV_UNDEFINED:
-        m40_tr_fail(r, "%.*s", callee.s ? (int)callee.s->n_bytes : 20, callee.s ? callee.s->data : "a value is undefined");
-        break;
     default:
-        m40_tr_fail(r, "'%s' object is not callable", m40_tv_type_name(callee));
+        if (!m40_tr_refuse_undefined(r, callee))
+            m40_tr_fail(r, "'%s' object is not callable", m40_tv_type_name(callee));
         break;
     }
     return TV(TV_UNDEFINED);

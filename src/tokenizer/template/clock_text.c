@@ -89,105 +89,108 @@ static void put_number(struct m40_trun *r, struct m40_buf *buf, int value, int w
     m40_tr_put_text(r, buf, text);
 }
 
-static void put_conversion(struct m40_trun *r, struct m40_buf *buf, char c, char flag, const struct m40_template_time *t);
-
-static void put_conversions(struct m40_trun *r, struct m40_buf *buf, const char *format, const struct m40_template_time *t)
+/* The conversions that are numbers; false: c is none of them. */
+static bool put_numeric(struct m40_trun *r, struct m40_buf *buf, char c, char flag, const struct m40_template_time *t)
 {
-    for (; *format; format++)
-        if (*format == '%')
-            put_conversion(r, buf, *++format, 0, t);
-        else
-            m40_tr_put(r, buf, format, 1);
+    const int hour12 = t->hour % 12 ? t->hour % 12 : 12, weekday = week_day(t), day = days_before(t);
+    int iso_year, week = iso_week(t, &iso_year);
+    const struct {
+        char letter, fill;
+        int width, value;
+    } numbers[] = {
+        {'Y', '0', 1, t->year},
+        {'C', '0', 2, t->year / 100},
+        {'y', '0', 2, t->year % 100},
+        {'G', '0', 1, iso_year},
+        {'g', '0', 2, iso_year % 100},
+        {'V', '0', 2, week},
+        {'m', '0', 2, t->month},
+        {'d', '0', 2, t->day},
+        {'e', ' ', 2, t->day},
+        {'H', '0', 2, t->hour},
+        {'k', ' ', 2, t->hour},
+        {'I', '0', 2, hour12},
+        {'l', ' ', 2, hour12},
+        {'M', '0', 2, t->minute},
+        {'S', '0', 2, t->second},
+        {'j', '0', 3, day + 1},
+        {'f', '0', 6, 0},
+        {'u', '0', 1, weekday ? weekday : 7},
+        {'w', '0', 1, weekday},
+        {'U', '0', 2, (day + 7 - weekday) / 7},
+        {'W', '0', 2, (day + 7 - (weekday + 6) % 7) / 7},
+    };
+
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i].letter == c) {
+            put_number(r, buf, numbers[i].value, numbers[i].width, numbers[i].fill, flag);
+            return true;
+        }
+    return false;
 }
 
-static void put_conversion(struct m40_trun *r, struct m40_buf *buf, char c, char flag, const struct m40_template_time *t)
+/* The conversions that are words or characters; false: c is none of them. */
+static bool put_word(struct m40_trun *r, struct m40_buf *buf, char c, const struct m40_template_time *t)
+{
+    const char *day = day_names[week_day(t)], *month = month_names[t->month - 1];
+    const struct {
+        char letter;
+        struct m40_str text;
+    } words[] = {
+        {'A', m40_str_from(day)},
+        {'a', {day, 3}},
+        {'B', m40_str_from(month)},
+        {'b', {month, 3}},
+        {'h', {month, 3}},
+        {'p', {t->hour < 12 ? "AM" : "PM", 2}},
+        {'P', {t->hour < 12 ? "am" : "pm", 2}},
+        {'n', {"\n", 1}},
+        {'t', {"\t", 1}},
+        {'%', {"%", 1}},
+        {'z', {"", 0}},
+        {'Z', {"", 0}}, /* a time without a zone has none */
+    };
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (words[i].letter == c) {
+            m40_tr_put(r, buf, words[i].text.data, words[i].text.n_bytes);
+            return true;
+        }
+    return false;
+}
+
+/* The conversions that consist of others; NULL: c is none of them. */
+static const char *composed(char c)
 {
     static const struct {
         char letter;
         const char *format;
-    } composed[] = {{'F', "%Y-%m-%d"},
-                    {'T', "%H:%M:%S"},
-                    {'X', "%H:%M:%S"},
-                    {'R', "%H:%M"},
-                    {'D', "%m/%d/%y"},
-                    {'x', "%m/%d/%y"},
-                    {'c', "%a %b %e %H:%M:%S %Y"},
-                    {'r', "%I:%M:%S %p"}};
-    int hour12 = t->hour % 12 ? t->hour % 12 : 12, weekday = week_day(t), iso_year, week = iso_week(t, &iso_year);
+    } formats[] = {{'F', "%Y-%m-%d"},
+                   {'T', "%H:%M:%S"},
+                   {'X', "%H:%M:%S"},
+                   {'R', "%H:%M"},
+                   {'D', "%m/%d/%y"},
+                   {'x', "%m/%d/%y"},
+                   {'c', "%a %b %e %H:%M:%S %Y"},
+                   {'r', "%I:%M:%S %p"}};
 
-    for (size_t i = 0; i < sizeof composed / sizeof *composed; i++)
-        if (composed[i].letter == c) {
-            put_conversions(r, buf, composed[i].format, t);
-            return;
-        }
-    const struct {
-        char letter;
-        int value, width;
-        char fill;
-    } numbers[] = {
-        {'Y', t->year, 1, '0'},
-        {'C', t->year / 100, 2, '0'},
-        {'y', t->year % 100, 2, '0'},
-        {'G', iso_year, 1, '0'},
-        {'g', iso_year % 100, 2, '0'},
-        {'m', t->month, 2, '0'},
-        {'d', t->day, 2, '0'},
-        {'e', t->day, 2, ' '},
-        {'H', t->hour, 2, '0'},
-        {'k', t->hour, 2, ' '},
-        {'I', hour12, 2, '0'},
-        {'l', hour12, 2, ' '},
-        {'M', t->minute, 2, '0'},
-        {'S', t->second, 2, '0'},
-        {'j', days_before(t) + 1, 3, '0'},
-        {'f', 0, 6, '0'},
-        {'u', weekday ? weekday : 7, 1, '0'},
-        {'w', weekday, 1, '0'},
-        {'V', week, 2, '0'},
-        {'U', (days_before(t) + 7 - weekday) / 7, 2, '0'},
-        {'W', (days_before(t) + 7 - (weekday + 6) % 7) / 7, 2, '0'},
-    };
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if (numbers[i].letter == c) {
-            put_number(r, buf, numbers[i].value, numbers[i].width, numbers[i].fill, flag);
-            return;
-        }
-    switch (c) {
-    case 'A':
-        m40_tr_put_text(r, buf, day_names[weekday]);
-        return;
-    case 'a':
-        m40_tr_put(r, buf, day_names[weekday], 3);
-        return;
-    case 'B':
-        m40_tr_put_text(r, buf, month_names[t->month - 1]);
-        return;
-    case 'b':
-    case 'h':
-        m40_tr_put(r, buf, month_names[t->month - 1], 3);
-        return;
-    case 'p':
-        m40_tr_put_text(r, buf, t->hour < 12 ? "AM" : "PM");
-        return;
-    case 'P':
-        m40_tr_put_text(r, buf, t->hour < 12 ? "am" : "pm");
-        return;
-    case 'n':
-        m40_tr_put_text(r, buf, "\n");
-        return;
-    case 't':
-        m40_tr_put_text(r, buf, "\t");
-        return;
-    case '%':
-        m40_tr_put_text(r, buf, "%");
-        return;
-    case 'z': /* a time without a zone has none */
-    case 'Z':
-        return;
-    default:
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        if (formats[i].letter == c)
+            return formats[i].format;
+    return NULL;
+}
+
+static void put_conversion(struct m40_trun *r, struct m40_buf *buf, char c, char flag, const struct m40_template_time *t)
+{
+    const char *format = composed(c);
+
+    for (; format && *format; format++)
+        if (*format != '%')
+            m40_tr_put(r, buf, format, 1);
+        else if (format++, !put_numeric(r, buf, *format, 0, t))
+            put_word(r, buf, *format, t);
+    if (!composed(c) && !put_numeric(r, buf, c, flag, t) && !put_word(r, buf, c, t))
         m40_tr_fail(r, "strftime_now() does not know %%%c", c >= 0x20 && c < 0x7f ? c : '?');
-        return;
-    }
 }
 
 struct m40_tv m40_tr_strftime(struct m40_trun *r, struct m40_str format, const struct m40_template_time *t)

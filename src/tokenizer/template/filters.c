@@ -497,8 +497,8 @@ FILTER(int)
     int64_t i;
     double f;
 
-    if (self.type == TV_UNDEFINED)
-        return m40_tr_call(r, self, args); /* says what is undefined */
+    if (m40_tr_refuse_undefined(r, self))
+        return self;
     if (m40_tr_to_int(self, (int)m40_arg_int(r, args, 1, 10), &i))
         return m40_tv_int(i);
     if (self.type != TV_FLOAT && (!m40_tr_to_float(self, &f) || !isfinite(f)))
@@ -516,8 +516,8 @@ FILTER(float)
 {
     double f;
 
-    if (self.type == TV_UNDEFINED)
-        return m40_tr_call(r, self, args);
+    if (m40_tr_refuse_undefined(r, self))
+        return self;
     if (m40_tr_to_float(self, &f))
         return m40_tv_float(f);
     return m40_has_arg(args, 0) ? args->pos[0] : m40_tv_float(0);

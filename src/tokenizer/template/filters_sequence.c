@@ -101,15 +101,15 @@ FILTER(default)
 
 FILTER(attr)
 {
+    struct m40_str name = m40_arg_str(r, args, 0, "");
     struct m40_tv found;
 
-    if (self.type == TV_UNDEFINED)
-        return m40_tr_attribute(r, self, m40_tr_text(r, args->pos[0]));
-    found = m40_tr_own_attribute(r, self, m40_arg_str(r, args, 0, ""));
+    if (m40_tr_refuse_undefined(r, self))
+        return self;
+    found = m40_tr_own_attribute(r, self, name);
     if (found.type != TV_MISSING)
         return found;
-    return m40_tr_undefined(r, "'%s object' has no attribute '%.*s'", m40_tv_type_name(self), (int)(m40_arg_str(r, args, 0, "").n_bytes % 100),
-                            m40_arg_str(r, args, 0, "").data);
+    return m40_tr_undefined(r, "'%s object' has no attribute '%.*s'", m40_tv_type_name(self), m40_shown(name.n_bytes), name.data);
 }
 
 FILTER(length)
@@ -377,7 +377,7 @@ FILTER(map)
     } else {
         filter = m40_find_filter(m40_tstr_view(args->pos[0].s));
         if (!filter)
-            m40_tr_fail(r, "there is no filter '%.*s'", (int)(args->pos[0].s->n_bytes % 100), args->pos[0].s->data);
+            m40_tr_fail(r, "there is no filter '%.*s'", m40_shown(args->pos[0].s->n_bytes), args->pos[0].s->data);
     }
     items = m40_tr_iterate(r, self);
     for (size_t i = 0; i < items->n && !r->failed; i++)

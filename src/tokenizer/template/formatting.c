@@ -393,8 +393,8 @@ static void put_formatted(struct m40_trun *r, struct m40_buf *buf, struct m40_tv
     else if (is_good && is_number && ((s.type == 0 && v.type == TV_FLOAT) || (s.type && strchr("eEfFgGn%", s.type))))
         put_float_as(r, buf, &s, m40_tv_as_float(v));
     else
-        m40_tr_fail(r, "invalid format specifier '%.*s' for an object of type '%s'", (int)(spec_text.n_bytes < 60 ? spec_text.n_bytes : 60),
-                    spec_text.data, m40_tv_type_name(v));
+        m40_tr_fail(r, "invalid format specifier '%.*s' for an object of type '%s'", m40_shown(spec_text.n_bytes), spec_text.data,
+                    m40_tv_type_name(v));
 }
 
 struct formatter {
@@ -420,7 +420,7 @@ static struct m40_tv argument(struct formatter *f, struct m40_str name)
     } else {
         found = f->args->keywords ? m40_tdict_get_text(r, f->args->keywords, name) : NULL;
         if (!found)
-            m40_tr_fail(r, "format(): there is no argument '%.*s'", (int)(name.n_bytes < 60 ? name.n_bytes : 60), name.data);
+            m40_tr_fail(r, "format(): there is no argument '%.*s'", m40_shown(name.n_bytes), name.data);
         return found ? *found : TV(TV_NONE);
     }
     if (i < 0 || (uint64_t)i >= f->args->n_pos) {

@@ -61,7 +61,7 @@ static struct m40_tv lookup(struct m40_trun *r, const struct m40_tscope *scope, 
         method->self = TV(TV_NONE);
         return (struct m40_tv){.type = TV_FUNCTION, .method = method};
     }
-    return m40_tr_undefined(r, "'%.*s' is undefined", (int)(name->n_bytes < 100 ? name->n_bytes : 100), name->data);
+    return m40_tr_undefined(r, "'%.*s' is undefined", m40_shown(name->n_bytes), name->data);
 }
 
 static void assign_target(struct m40_trun *r, struct m40_tscope *scope, const struct m40_tnode *target, struct m40_tv value)
@@ -148,7 +148,7 @@ static struct m40_tv eval_filter(struct m40_trun *r, struct m40_tscope *scope, c
     m40_tr_leave(r);
     r->line = node->line;
     if (!node->builtin) {
-        m40_tr_fail(r, "there is no filter '%.*s'", (int)(node->name->n_bytes < 80 ? node->name->n_bytes : 80), node->name->data);
+        m40_tr_fail(r, "there is no filter '%.*s'", m40_shown(node->name->n_bytes), node->name->data);
         return TV(TV_UNDEFINED);
     }
     args = eval_args(r, scope, node->b, node->builtin->name);
@@ -162,7 +162,7 @@ static struct m40_tv eval_test(struct m40_trun *r, struct m40_tscope *scope, con
 
     r->line = node->line;
     if (!node->builtin) {
-        m40_tr_fail(r, "there is no test '%.*s'", (int)(node->name->n_bytes < 80 ? node->name->n_bytes : 80), node->name->data);
+        m40_tr_fail(r, "there is no test '%.*s'", m40_shown(node->name->n_bytes), node->name->data);
         return TV(TV_UNDEFINED);
     }
     args = eval_args(r, scope, node->b, node->builtin->name);
@@ -446,13 +446,13 @@ static void check_arguments(struct m40_trun *r, const struct m40_tmacro *macro, 
                             const struct m40_tv *rest)
 {
     const struct m40_tstr *name = macro->node->name;
-    int n_name = name ? (int)(name->n_bytes < 60 ? name->n_bytes : 60) : 6;
+    int n_name = name ? m40_shown(name->n_bytes) : 6;
     const char *text = name ? name->data : "caller";
 
     if (!(macro->node->flags & FLAG_KWARGS) && rest->dict->n > 0) {
         const struct m40_tstr *key = m40_tr_text(r, rest->dict->entries[0].key);
 
-        m40_tr_fail(r, "macro '%.*s' takes no keyword argument '%.*s'", n_name, text, (int)(key->n_bytes < 60 ? key->n_bytes : 60), key->data);
+        m40_tr_fail(r, "macro '%.*s' takes no keyword argument '%.*s'", n_name, text, m40_shown(key->n_bytes), key->data);
     }
     if (!(macro->node->flags & FLAG_VARARGS) && args->n_pos > n_params)
         m40_tr_fail(r, "macro '%.*s' takes not more than %zu argument(s)", n_name, text, n_params);
@@ -469,8 +469,7 @@ static void bind_parameters(struct m40_trun *r, struct m40_tscope *scope, const 
         struct m40_tv v = i < n_pos ? args->pos[i] : take_keyword(r, args, m40_tstr_view(p->name), &n_taken);
 
         if (v.type == TV_MISSING)
-            v = p->a ? eval(r, scope, p->a)
-                     : m40_tr_undefined(r, "parameter '%.*s' was not provided", (int)(p->name->n_bytes < 60 ? p->name->n_bytes : 60), p->name->data);
+            v = p->a ? eval(r, scope, p->a) : m40_tr_undefined(r, "parameter '%.*s' was not provided", m40_shown(p->name->n_bytes), p->name->data);
         assign(r, scope, p->name, v);
     }
     rest = other_keywords(r, macro, args, n_pos < i ? n_pos : i);

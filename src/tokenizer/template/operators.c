@@ -29,14 +29,6 @@ bool m40_tv_truth(struct m40_tv v)
     }
 }
 
-/* A use that an undefined value refuses; true where v is one. */
-static bool refuse_undefined(struct m40_trun *r, struct m40_tv v)
-{
-    if (v.type == TV_UNDEFINED)
-        m40_tr_fail(r, "%.*s", v.s ? (int)v.s->n_bytes : 19, v.s ? v.s->data : "a value is undefined");
-    return v.type == TV_UNDEFINED;
-}
-
 /* ---- comparison ---- */
 
 /* -1, 0 or 1; 2 where one is not a number. long double holds every int64_t and every double. */
@@ -126,7 +118,7 @@ bool m40_tr_equal(struct m40_trun *r, struct m40_tv a, struct m40_tv b)
 
 static void fail_order(struct m40_trun *r, const char *op, struct m40_tv a, struct m40_tv b)
 {
-    if (!refuse_undefined(r, a) && !refuse_undefined(r, b))
+    if (!m40_tr_refuse_undefined(r, a) && !m40_tr_refuse_undefined(r, b))
         m40_tr_fail(r, "'%s' not supported between instances of '%s' and '%s'", op, m40_tv_type_name(a), m40_tv_type_name(b));
 }
 
@@ -169,7 +161,7 @@ bool m40_tr_contains(struct m40_trun *r, struct m40_tv container, struct m40_tv 
     switch (container.type) {
     case TV_STR:
         if (item.type != TV_STR) {
-            if (!refuse_undefined(r, item))
+            if (!m40_tr_refuse_undefined(r, item))
                 m40_tr_fail(r, "'in <string>' requires string as left operand, not %s", m40_tv_type_name(item));
             return false;
         }
@@ -326,7 +318,7 @@ static struct m40_tv float_binary(struct m40_trun *r, int op, double a, double b
 
 static struct m40_tv unsupported(struct m40_trun *r, int op, struct m40_tv a, struct m40_tv b)
 {
-    if (refuse_undefined(r, a) || refuse_undefined(r, b))
+    if (m40_tr_refuse_undefined(r, a) || m40_tr_refuse_undefined(r, b))
         return TV(TV_UNDEFINED);
     if (op == '+' && a.type == TV_STR)
         m40_tr_fail(r, "can only concatenate str (not \"%s\") to str", m40_tv_type_name(b));
@@ -419,7 +411,7 @@ struct m40_tv m40_tr_unary(struct m40_trun *r, int op, struct m40_tv v)
     }
     if (v.type == TV_FLOAT)
         return m40_tv_float(op == '-' ? -v.f : v.f);
-    if (!refuse_undefined(r, v))
+    if (!m40_tr_refuse_undefined(r, v))
         m40_tr_fail(r, "bad operand type for unary %c: '%s'", op, m40_tv_type_name(v));
     return TV(TV_UNDEFINED);
 }

@@ -1,8 +1,6 @@
 /* Statements. */
 #include "tokenizer/template/parser.h"
 
-#include "tokenizer/template/diagnostic.h"
-
 enum { MAX_DEPTH = 200 };
 
 static const struct m40_ttoken end_token = {.kind = TOKEN_END, .text = {"end of template", 15}};
@@ -57,8 +55,7 @@ void m40_tp_unexpected(struct m40_tparser *p, const char *expected)
 {
     const struct m40_ttoken *token = m40_tp_token(p);
 
-    m40_tp_fail(p, token->line, "unexpected '%.*s', expected %s", (int)(token->text.n_bytes < 60 ? token->text.n_bytes : 60), token->text.data,
-                expected);
+    m40_tp_fail(p, token->line, "unexpected '%.*s', expected %s", m40_shown(token->text.n_bytes), token->text.data, expected);
 }
 
 const struct m40_ttoken *m40_tp_expect(struct m40_tparser *p, int kind, const char *what)
@@ -439,7 +436,7 @@ static struct m40_tnode *parse_statement(struct m40_tparser *p)
     for (size_t i = 0; refused[i]; i++)
         if (m40_str_equal(token->text, m40_str_from(refused[i])))
             m40_tp_fail(p, token->line, "'%s' is not supported in a chat template", refused[i]);
-    m40_tp_fail(p, token->line, "unknown statement '%.*s'", (int)(token->text.n_bytes < 60 ? token->text.n_bytes : 60), token->text.data);
+    m40_tp_fail(p, token->line, "unknown statement '%.*s'", m40_shown(token->text.n_bytes), token->text.data);
     return NULL;
 }
 

@@ -3,6 +3,7 @@
 #define M40_TOKENIZER_TEMPLATE_PARSER_H
 
 #include "tokenizer/template/ast.h"
+#include "tokenizer/template/diagnostic.h"
 #include "tokenizer/template/lexer.h"
 
 /* The tree of a template into *out (NULL: it is empty). TEMPLATE: "line N: ...". Everything lies in the arena. */

@@ -4,7 +4,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "tokenizer/template/chars.h"
-#include "tokenizer/template/diagnostic.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -153,4 +152,13 @@ size_t m40_find_bytes(struct m40_str text, struct m40_str what, size_t from)
         return from;
     found = memmem(text.data + from, text.n_bytes - from, what.data, what.n_bytes);
     return found ? (size_t)(found - text.data) : SIZE_MAX;
+}
+
+bool m40_tr_refuse_undefined(struct m40_trun *r, struct m40_tv v)
+{
+    if (v.type == TV_UNDEFINED && v.s)
+        m40_tr_fail(r, "%.*s", (int)v.s->n_bytes, v.s->data);
+    else if (v.type == TV_UNDEFINED)
+        m40_tr_fail(r, "a value is undefined");
+    return v.type == TV_UNDEFINED;
 }

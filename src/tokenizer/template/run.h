@@ -5,6 +5,7 @@
 #define M40_TOKENIZER_TEMPLATE_RUN_H
 
 #include "tokenizer/template/ast.h"
+#include "tokenizer/template/diagnostic.h"
 #include "tokenizer/template/template.h"
 
 struct m40_trun {
@@ -46,6 +47,8 @@ struct m40_tv m40_tr_part(struct m40_trun *r, const char *data, size_t n_bytes);
 struct m40_tv m40_tr_markup(struct m40_trun *r, const struct m40_tstr *s);
 /* Where `what` first stands in text, from a byte on; SIZE_MAX: nowhere. */
 size_t m40_find_bytes(struct m40_str text, struct m40_str what, size_t from);
+/* For a use that an undefined value refuses: where v is one, fails with what it says. */
+bool m40_tr_refuse_undefined(struct m40_trun *r, struct m40_tv v);
 /* An undefined value that says this where it is used. */
 struct m40_tv m40_tr_undefined(struct m40_trun *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -146,7 +146,7 @@ bool m40_tr_test(struct m40_trun *r, struct m40_tv name, struct m40_tv v, const 
     if (!test) {
         const struct m40_tstr *text = m40_tr_text(r, name);
 
-        m40_tr_fail(r, "there is no test '%.*s'", (int)(text->n_bytes < 80 ? text->n_bytes : 80), text->data);
+        m40_tr_fail(r, "there is no test '%.*s'", m40_shown(text->n_bytes), text->data);
         return false;
     }
     return m40_tv_truth(m40_tr_call_builtin(r, test, v, args));
