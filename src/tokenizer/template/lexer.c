@@ -106,9 +106,15 @@ static char sign_at(const char *p, const char *end)
 
 /* ---- inside of marks ---- */
 
-static bool is_name_char(char c)
+/* Bytes of the name that begins at p; 0: none does. */
+static size_t name_ahead(const char *p, const char *end)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || (unsigned char)c >= 0x80;
+    size_t n_bytes = 0;
+    unsigned n;
+
+    while (p + n_bytes < end && m40_char_is_word(m40_char_at(p + n_bytes, &n)))
+        n_bytes += n;
+    return n_bytes;
 }
 
 static bool is_digit(char c)
@@ -273,6 +279,7 @@ static m40llm_status lex_operator(struct lexer *l, char *braces, unsigned *n_bra
     m40llm_error *err = l->err;
     m40llm_status status = M40LLM_OK;
     const char c = *l->p;
+    unsigned n_char;
     int kind = c;
     size_t n = 1;
 
@@ -281,6 +288,7 @@ static m40llm_status lex_operator(struct lexer *l, char *braces, unsigned *n_bra
             kind = doubles[i].kind;
             n = 2;
         }
+    LEX_FAIL_IF(n == 1 && (unsigned char)c >= 0x80, "unexpected character U+%04X", (unsigned)m40_char_at(l->p, &n_char));
     LEX_FAIL_IF(n == 1 && (c == 0 || !strchr("+-*/%~[](){}<>=.:|,;", c)), "unexpected character '%c'", c);
     if (n == 1 && strchr("({[", c)) {
         LEX_FAIL_IF(*n_braces == MAX_BRACES, "more than %d nested brackets", MAX_BRACES);
@@ -303,6 +311,7 @@ static m40llm_status lex_inside(struct lexer *l, bool is_output)
     const char *close = is_output ? "}}" : "%}";
     char braces[MAX_BRACES];
     unsigned n_braces = 0;
+    size_t n_name;
     uint32_t first_line = l->line;
 
     for (;;) {
@@ -322,14 +331,9 @@ static m40llm_status lex_inside(struct lexer *l, bool is_output)
         }
         if (is_digit(*l->p)) {
             M40_TRY(lex_number(l));
-        } else if (is_name_char(*l->p)) {
-            const char *begin = l->p;
-            size_t n = 0;
-
-            while (begin + n < l->end && is_name_char(begin[n]))
-                n++;
-            M40_TRY(push(l, TOKEN_NAME, (struct m40_str){begin, n}, TV(TV_NONE)));
-            advance(l, n);
+        } else if ((n_name = name_ahead(l->p, l->end)) > 0) {
+            M40_TRY(push(l, TOKEN_NAME, (struct m40_str){l->p, n_name}, TV(TV_NONE)));
+            advance(l, n_name);
         } else if (*l->p == '\'' || *l->p == '"') {
             M40_TRY(lex_string(l));
         } else {

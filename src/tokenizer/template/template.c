@@ -102,10 +102,10 @@ m40llm_status m40_template_set_default(struct m40_template *t, const char *name,
 
     M40_FAIL_IF(!grown, M40LLM_NO_MEMORY, "template");
     t->defaults = grown;
-    added = &grown[t->n_defaults++];
+    added = &grown[t->n_defaults];
     *added = (struct template_default){m40_strndup(name, strlen(name)), m40_strndup(value.data, value.n_bytes), value.n_bytes};
+    t->n_defaults++; /* from here on it is freed with the template */
     M40_FAIL_IF(!added->name || !added->value, M40LLM_NO_MEMORY, "template");
-    return M40LLM_OK;
 fail:
     return status;
 }
@@ -113,7 +113,7 @@ fail:
 static void add_defaults(struct m40_trun *r, const struct m40_template *t, struct m40_tdict *context)
 {
     for (size_t i = 0; i < t->n_defaults && !r->failed; i++)
-        if (!m40_tdict_get_text(r, context, m40_str_from(t->defaults[i].name)))
+        if (t->defaults[i].name && t->defaults[i].value && !m40_tdict_get_text(r, context, m40_str_from(t->defaults[i].name)))
             m40_tdict_set(r, context, m40_tr_string(r, t->defaults[i].name, strlen(t->defaults[i].name)),
                           m40_tr_string(r, t->defaults[i].value, t->defaults[i].n_value_bytes));
 }

@@ -887,6 +887,11 @@ messages[-1]['content'].split('</think>')[0].rstrip('\n').split('<think>')[-1].s
 messages[1:]|length
 messages|map(attribute='role')|join('/')
 messages[0].role == 'system' and messages[0]['content'] is string
+n + 1
+n 
+n–s
+über is defined
+naïve
 messages|selectattr('role', 'eq', 'user')|map(attribute='content')|list|first
 'content' in messages[0] and messages[0].content
 (messages|last).role
