@@ -13,7 +13,7 @@ CLANG ?= clang
 PYTHON ?= python3
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-PKGS := libpcre2-8
+PKGS := libpcre2-8 libutf8proc jansson
 CLI_PKGS := jansson
 TEST_PKGS := cmocka jansson
 

@@ -58,6 +58,7 @@ M40LLM_API const char *m40llm_version(void);
     X(20, BAD_FILE, "malformed file")                                                                                  \
     X(21, BAD_MODEL, "not a usable model")                                                                             \
     X(22, NO_TOKENIZER, "no usable tokenizer")                                                                         \
+    X(23, TEMPLATE, "chat template failed")                                                                            \
     X(40, NO_DEVICE, "no such device")                                                                                 \
     X(41, DRIVER, "driver error")                                                                                      \
     X(42, DRIVER_TOO_OLD, "driver too old")                                                                            \
@@ -244,6 +245,41 @@ M40LLM_API m40llm_status m40llm_stream_push(m40llm_stream *stream, int32_t id, c
 /* What is still held back, as U+FFFD. */
 M40LLM_API m40llm_status m40llm_stream_flush(m40llm_stream *stream, const char **text, size_t *n_bytes, m40llm_error *err);
 M40LLM_API void m40llm_stream_close(m40llm_stream **stream);
+
+/* ---- chat templates ---------------------------------------------------------------------------------------------- */
+
+/* How a model wants a conversation written: the Jinja2 template that it brings, or any other. The language is run as the usual
+ * Python tooling runs it: immutable sandbox, trim_blocks, lstrip_blocks, break and continue, generation blocks, tojson without
+ * escaping HTML, raise_exception, strftime_now. include, import and extends are refused. A template sees its context and nothing
+ * else; time, steps, recursion, memory and output are bounded. Several threads may render a compiled template at once. */
+typedef struct m40llm_template m40llm_template;
+
+/* From text. TEMPLATE: err says "line N: " and what is wrong there. */
+M40LLM_API m40llm_status m40llm_template_compile(m40llm_template **out, const char *text, size_t n_bytes, m40llm_error *err);
+/* A model's own. name: NULL for the usual one, else one of those it has beside it ("tool_use", ...). Renderings find bos_token,
+ * eos_token, unk_token, sep_token, pad_token, cls_token and mask_token, as far as the model has them and the context does not name
+ * them. NOT_FOUND: the model has no such template. The file may be closed afterwards. */
+M40LLM_API m40llm_status m40llm_template_open(m40llm_template **out, const m40llm_file *file, const char *name, m40llm_error *err);
+M40LLM_API void m40llm_template_close(m40llm_template **t);
+
+typedef struct m40llm_template_options {
+    size_t struct_size;
+    const char *now;           /* what strftime_now shows: "2026-01-15" or "2026-01-15T12:00:00"; NULL: the local time */
+    uint64_t n_max_steps;      /* 0, here and below: the default; 50 million */
+    uint64_t max_time_ms;      /* 10 s */
+    uint64_t max_output_bytes; /* 64 MiB */
+    uint64_t max_memory_bytes; /* of the template's values: 256 MiB */
+} m40llm_template_options;
+#define M40LLM_TEMPLATE_OPTIONS_INIT {.struct_size = sizeof(m40llm_template_options)}
+
+/* Renders with the variables of a JSON object: messages, tools, add_generation_prompt and whatever else the template reads. On OK
+ * *text is the rendering, NUL-terminated, *out_bytes long, to be freed with m40llm_free; on failure it is NULL. TEMPLATE: what the
+ * template ran into, or what it raised itself, after "line N: ". INVALID_ARGUMENT: the context is no JSON object, or `now` no time. */
+M40LLM_API m40llm_status m40llm_template_render(const m40llm_template *t, const char *context_json, size_t n_bytes,
+                                                const m40llm_template_options *options, char **text, size_t *out_bytes, m40llm_error *err);
+
+/* Frees what a function of this header says to free with it; NULL is fine. */
+M40LLM_API void m40llm_free(void *block);
 
 /* ---- devices ----------------------------------------------------------------------------------------------------- */
 

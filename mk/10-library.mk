@@ -1,6 +1,6 @@
 # libm40llm.a, libm40llm.so: everything under src/ but the command line and the emulated driver.
 
-LIB_DIRS := base tensor gguf tokenizer backend backend/cpu backend/cuda model engine api
+LIB_DIRS := base tensor gguf tokenizer tokenizer/template backend backend/cpu backend/cuda model engine api
 LIB_SRCS := $(sort $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c)))
 LIB_OBJS := $(LIB_SRCS:%.c=$(BUILD)/obj/%.o)
 LIB_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -ldl -lpthread

@@ -7,6 +7,7 @@
 #include "gguf/gguf.h"
 #include "gguf/gguf_write.h"
 #include "model/model.h"
+#include "tokenizer/template/template.h"
 #include "tokenizer/tokenizer.h"
 
 struct m40llm_file {
@@ -23,6 +24,10 @@ struct m40llm_tokenizer {
 
 struct m40llm_stream {
     struct m40_token_stream *stream;
+};
+
+struct m40llm_template {
+    struct m40_template *tmpl;
 };
 
 struct m40llm_device {

@@ -11,6 +11,8 @@ static const struct cli_command commands[] = {
      "Without a model: the devices, and which would be chosen and why. With one: what is in the file and the memory it needs.", cmd_info, 0, 1},
     {"tokenize", CMD_TOKENIZE, "MODEL (-p TEXT | -f FILE) [options]", "Token ids of a text, on one line.", cmd_tokenize, 1, 1},
     {"detokenize", CMD_DETOKENIZE, "MODEL ID... [options]", "Text of token ids.", cmd_detokenize, 1, -1},
+    {"render", CMD_RENDER, "(MODEL | --template FILE) --context FILE.json [options]", "Print a conversation as the model's chat template writes it.",
+     cmd_render, 0, 1},
     {"logits", CMD_LOGITS, "MODEL --tokens 1,2,3 -o FILE [options]",
      "Write logits as little-endian float32 rows: of the last token, or of all. With --greedy, print the ids that follow.", cmd_logits, 1, 1},
     {"tensor", CMD_TENSOR, "MODEL NAME -o FILE", "Write one tensor as little-endian float32 and print its shape, slowest dimension first.",

@@ -19,8 +19,9 @@ enum cli_command_bit {
     CMD_PERPLEXITY = 1 << 6,
     CMD_BENCH = 1 << 7,
     CMD_SYNTH = 1 << 8,
+    CMD_RENDER = 1 << 9,
     CMD_COMPUTE = CMD_RUN | CMD_LOGITS | CMD_PERPLEXITY | CMD_BENCH,
-    CMD_ALL = (1 << 9) - 1,
+    CMD_ALL = (1 << 10) - 1,
 };
 
 /* What the flags and the environment say. Strings point into argv or the environment. */
@@ -43,6 +44,8 @@ struct cli_settings {
     bool has_seed, has_n, has_prompt_tokens, ignore_eos;
     /* tokenize, detokenize */
     bool no_bos, special, pieces;
+    /* render */
+    const char *template_file, *template_name, *context, *now;
     /* logits */
     bool all;
     uint32_t greedy;
@@ -89,6 +92,7 @@ int cmd_run(struct cli_settings *settings);
 int cmd_info(struct cli_settings *settings);
 int cmd_tokenize(struct cli_settings *settings);
 int cmd_detokenize(struct cli_settings *settings);
+int cmd_render(struct cli_settings *settings);
 int cmd_logits(struct cli_settings *settings);
 int cmd_tensor(struct cli_settings *settings);
 int cmd_perplexity(struct cli_settings *settings);

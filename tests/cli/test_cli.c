@@ -1,6 +1,7 @@
 /* The command line as its users see it: exit codes, what goes to which stream, results against the references of the demo model, and bad input. */
 #define _GNU_SOURCE
 #include "cli/process.h"
+#include "m40llm.h"
 
 #include <fcntl.h>
 #include <jansson.h>
@@ -96,7 +97,7 @@ static void expect_text(struct output o, const char *text)
 
 static void test_help(void **state)
 {
-    static const char *const commands[] = {"run", "info", "tokenize", "detokenize", "logits", "tensor", "perplexity", "bench", "synth"};
+    static const char *const commands[] = {"run", "info", "tokenize", "detokenize", "render", "logits", "tensor", "perplexity", "bench", "synth"};
     static const char *const compute[] = {"run", "logits", "perplexity", "bench"};
     struct output o = RUN("--help");
 
@@ -679,6 +680,91 @@ static void write_file(const char *path, const void *data, size_t n_bytes)
     fclose(f);
 }
 
+/* ---- render ---- */
+
+/* A file with a text; its path is valid until the eighth call after this. */
+static const char *text_file(const char *name, const char *text)
+{
+    static char paths[8][512];
+    static unsigned turn;
+    char *path = paths[turn++ % 8];
+
+    snprintf(path, sizeof paths[0], "%s/%s", test_tmp_dir(), name);
+    write_file(path, text, strlen(text));
+    return path;
+}
+
+static void test_render_template(void **state)
+{
+    static const char context[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"Gr\xc3\xbc\xc3\x9f"
+                                  "e\"}], \"add_generation_prompt\": true}";
+    static const char wanted[] = "<|user|>\nGr\xc3\xbc\xc3\x9f"
+                                 "e<|end|>\n<|assistant|>\n";
+    const char *phi = test_data("templates/microsoft-Phi-3.5-mini-instruct.jinja"), *file = text_file("context.json", context);
+    struct output o = RUN_WITH({.input = context}, "render", "--template", phi, "--context", "-");
+
+    (void)state;
+    expect_ok(&o);
+    assert_string_equal(o.err, "");
+    assert_string_equal(o.out, wanted);
+    output_free(&o);
+    expect_text(RUN("render", "--template", phi, "--context", file), wanted);
+    expect_text(
+        RUN_WITH({.input = "{{ strftime_now('%d %b %Y %H:%M') }}"}, "render", "--template", "-", "--context", file, "--now", "2026-01-15T12:34:56"),
+        "15 Jan 2026 12:34");
+    expect_text(RUN_WITH({.input = "{{ strftime_now('%H') }}"}, "render", "--template", "-", "--context", file, "--now", "2026-01-15"), "00");
+}
+
+static void test_render_errors(void **state)
+{
+    const char *context = text_file("context.json", "{}"), *template = text_file("t.jinja", "a\n{{ raise_exception('not this') }}");
+
+    (void)state;
+    expect_error(RUN("render", "--template", template, "--context", context), 1, "t.jinja: line 2: not this");
+    expect_error(RUN("render", "--template", text_file("bad.jinja", "{% if %}"), "--context", context), 1, "bad.jinja: line 1: unexpected");
+    expect_error(RUN("render", "--template", template, "--context", text_file("bad.json", "[]")), 1, "bad.json: context: not a JSON object");
+    expect_error(RUN("render", "--template", template, "--context", tmp("none.json")), 1, "none.json");
+    expect_error(RUN("render", "--template", tmp("none.jinja"), "--context", context), 1, "none.jinja");
+    expect_error(RUN("render", demo(), "--context", context), 1, "the model has no chat template");
+    expect_error(RUN("render", "--context", context), 2, "MODEL or --template");
+    expect_error(RUN("render", demo(), "--template", template, "--context", context), 2, "not both");
+    expect_error(RUN("render", "--template", template), 2, "--context");
+    expect_error(RUN("render", "--template", template, "--name", "x", "--context", context), 2, "--name");
+    expect_error(RUN("render", "--template", "-", "--context", "-"), 2, "standard input");
+    expect_error(RUN("render", "--template", template, "--context", context, "--now", "yesterday"), 2, "--now yesterday");
+    expect_error(RUN("render", "--template", template, "--context", context, "--now", "2026-02-31"), 1, "2026-02-31");
+}
+
+/* A model's templates, with the texts of its special tokens. */
+static void test_render_model(void **state)
+{
+    static const char *const tokens[] = {"<unk>", "<s>", "</s>", "x"};
+    const char *path = tmp("template.gguf"), *context = text_file("context.json", "{\"x\": 1}"),
+               *own = text_file("own.json", "{\"bos_token\": \"B\"}");
+    m40llm_writer *w;
+
+    (void)state;
+    assert_int_equal(m40llm_writer_open(&w, path, NULL), M40LLM_OK);
+    m40llm_writer_set_string(w, "general.architecture", "llama", NULL);
+    m40llm_writer_set_string(w, "tokenizer.chat_template", "{{ bos_token }}{{ x }}{{ eos_token }}{{ unk_token }}{{ pad_token is defined }}", NULL);
+    m40llm_writer_set_string(w, "tokenizer.chat_template.tool_use", "{{ eos_token }}tools", NULL);
+    m40llm_writer_set_string(w, "tokenizer.chat_template.bad", "{{ x.y.z }}", NULL);
+    m40llm_writer_set_u32(w, "tokenizer.chat_template.number", 5, NULL);
+    m40llm_writer_set_string_array(w, "tokenizer.ggml.tokens", tokens, 4, NULL);
+    m40llm_writer_set_u32(w, "tokenizer.ggml.bos_token_id", 1, NULL);
+    m40llm_writer_set_u32(w, "tokenizer.ggml.eos_token_id", 2, NULL);
+    m40llm_writer_set_u32(w, "tokenizer.ggml.unknown_token_id", 0, NULL);
+    m40llm_writer_set_u32(w, "tokenizer.ggml.padding_token_id", 99, NULL); /* beyond the vocabulary */
+    assert_int_equal(m40llm_writer_finish(w, NULL), M40LLM_OK);
+    m40llm_writer_close(&w);
+    expect_text(RUN("render", path, "--context", context), "<s>1</s><unk>False");
+    expect_text(RUN("render", path, "--context", own), "B</s><unk>False");
+    expect_text(RUN("render", path, "--context", context, "--name", "tool_use"), "</s>tools");
+    expect_error(RUN("render", path, "--context", context, "--name", "bad"), 1, "template.gguf: line 1: 'int object' has no attribute 'y'");
+    expect_error(RUN("render", path, "--context", context, "--name", "other"), 1, "tokenizer.chat_template.other");
+    expect_error(RUN("render", path, "--context", context, "--name", "number"), 1, "tokenizer.chat_template.number is not a string");
+}
+
 static void test_bad_models(void **state)
 {
     const char *bad = tmp("bad.gguf");
@@ -764,6 +850,9 @@ int main(void)
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_bench),
         cmocka_unit_test(test_synth_can_be_run),
+        cmocka_unit_test(test_render_template),
+        cmocka_unit_test(test_render_errors),
+        cmocka_unit_test(test_render_model),
         cmocka_unit_test(test_bad_models),
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_unwritable_outputs),

@@ -160,6 +160,42 @@ static void test_shorter_options(void **state)
     m40llm_device_close(&device);
 }
 
+static void test_chat_template(void **state)
+{
+    static const char source[] = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{{ strftime_now('%Y') }}";
+    static const char context[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}";
+    m40llm_template_options options = M40LLM_TEMPLATE_OPTIONS_INIT;
+    m40llm_template *t;
+    m40llm_error err;
+    size_t n_bytes;
+    char *text;
+
+    (void)state;
+    expect_ok(m40llm_template_compile(&t, source, sizeof source - 1, &err), &err);
+    options.now = "2026-01-15";
+    expect_ok(m40llm_template_render(t, context, sizeof context - 1, &options, &text, &n_bytes, &err), &err);
+    assert_string_equal(text, "<user>Hi\n2026");
+    assert_int_equal(n_bytes, strlen(text));
+    m40llm_free(text);
+    options.n_max_steps = 3;
+    assert_int_equal(m40llm_template_render(t, context, sizeof context - 1, &options, &text, &n_bytes, &err), M40LLM_TEMPLATE);
+    assert_string_equal(err.text, "line 1: the template takes more than 3 steps");
+    assert_null(text);
+    options = (m40llm_template_options)M40LLM_TEMPLATE_OPTIONS_INIT;
+    options.max_output_bytes = 5;
+    assert_int_equal(m40llm_template_render(t, context, sizeof context - 1, &options, &text, &n_bytes, &err), M40LLM_TEMPLATE);
+    assert_string_equal(err.text, "line 1: the template writes more than 5 bytes");
+    options.now = "tomorrow";
+    assert_int_equal(m40llm_template_render(t, context, sizeof context - 1, &options, &text, &n_bytes, &err), M40LLM_INVALID_ARGUMENT);
+    assert_int_equal(m40llm_template_render(t, "[", 1, NULL, &text, &n_bytes, &err), M40LLM_INVALID_ARGUMENT);
+    m40llm_template_close(&t);
+    assert_null(t);
+    m40llm_template_close(&t);
+    m40llm_free(NULL);
+    assert_int_equal(m40llm_template_compile(&t, "{%", 2, &err), M40LLM_TEMPLATE);
+    assert_null(t);
+}
+
 static void test_failures_leave_nothing(void **state)
 {
     m40llm_file *file = (m40llm_file *)1;
@@ -181,10 +217,8 @@ static void test_failures_leave_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exports_are_the_header),
-        cmocka_unit_test(test_from_file_to_text),
-        cmocka_unit_test(test_shorter_options),
-        cmocka_unit_test(test_failures_leave_nothing),
+        cmocka_unit_test(test_exports_are_the_header), cmocka_unit_test(test_from_file_to_text),      cmocka_unit_test(test_shorter_options),
+        cmocka_unit_test(test_chat_template),          cmocka_unit_test(test_failures_leave_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
