@@ -58,7 +58,7 @@ M40_HD void mxfp4_fields(const struct mxfp4_lane *lane_state, const struct mxfp4
     const uint32_t table[4] = MXFP4_TABLE;
 
     (void)lane_state, (void)b;
-    m40_table_fields32(&quants->low, table, fields);
+    m40_small_table_fields32(&quants->low, table, fields);
 }
 
 M40_HD int mxfp4_bit(unsigned c)

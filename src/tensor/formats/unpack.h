@@ -95,7 +95,7 @@ M40_HD uint32_t m40_byte_field(uint32_t word, unsigned j)
     return j < 3 ? word & 0xffu << j * 8 : word >> 24;
 }
 
-/* Four bytes out of the eight of (upper, lower), chosen by the low four nibbles of `selector`, each 0..7. */
+/* Four bytes out of the eight of (upper, lower), chosen by the low four nibbles of `selector`: 0..7; with 8 added, the byte's top bit in all places. */
 M40_HD uint32_t m40_select_bytes(uint32_t lower, uint32_t upper, uint32_t selector)
 {
 #if defined(M40_DEVICE_CODE) && defined(__clang__)
@@ -106,8 +106,11 @@ M40_HD uint32_t m40_select_bytes(uint32_t lower, uint32_t upper, uint32_t select
     uint64_t bytes = (uint64_t)upper << 32 | lower;
     uint32_t out = 0;
 
-    for (unsigned j = 0; j < 4; j++)
-        out |= (uint32_t)(bytes >> (selector >> 4 * j & 7) * 8 & 0xff) << 8 * j;
+    for (unsigned j = 0; j < 4; j++) {
+        uint32_t byte = (uint32_t)(bytes >> (selector >> 4 * j & 7) * 8 & 0xff);
+
+        out |= (selector >> 4 * j & 8 ? byte >> 7 ? 0xffu : 0 : byte) << 8 * j;
+    }
     return out;
 #endif
 }
@@ -125,6 +128,14 @@ M40_HD int m40_table_bit(unsigned c)
     return m40_byte_bit(c % 2 * 2 + c / 4 % 2);
 }
 
+/* The fields of the four bytes that nibbles 4 * half .. + 3 of word i of a piece stand for: quants 0, 4, 1, 5 of eight, or 2, 6, 3, 7. */
+M40_HD void m40_put_table_fields(uint32_t bytes, unsigned i, unsigned half, uint32_t *fields)
+{
+    M40_UNROLL
+    for (unsigned j = 0; j < 4; j++)
+        fields[i * 8 + half * 2 + j % 2 * 4 + j / 2] = m40_byte_field(bytes, j);
+}
+
 /* 32 nibbles in words of m40_planes_pack's layout that are indices into a table of 16 bytes: the bytes as fields. */
 M40_HD void m40_table_fields32(const struct m40_piece *nibbles, const uint32_t *table, uint32_t *fields)
 {
@@ -135,11 +146,21 @@ M40_HD void m40_table_fields32(const struct m40_piece *nibbles, const uint32_t *
         const uint32_t half = m40_and_or(nibbles->u[k / 2] >> 1, 0x44444444u, 0x32103210u) >> k % 2 * 16;
         uint32_t lower = m40_select_bytes(table[0], table[1], in_half);
         uint32_t upper = m40_select_bytes(table[2], table[3], in_half);
-        uint32_t bytes = m40_select_bytes(lower, upper, half);
 
-        M40_UNROLL
-        for (unsigned j = 0; j < 4; j++)
-            fields[k / 2 * 8 + k % 2 * 2 + j % 2 * 4 + j / 2] = m40_byte_field(bytes, j);
+        m40_put_table_fields(m40_select_bytes(lower, upper, half), k / 2, k % 2, fields);
+    }
+}
+
+/* The same for a table of bytes below 128: the half of the table that a nibble is not in gives a byte of zeros. */
+M40_HD void m40_small_table_fields32(const struct m40_piece *nibbles, const uint32_t *table, uint32_t *fields)
+{
+    M40_UNROLL
+    for (unsigned k = 0; k < 8; k++) {
+        const uint32_t nibble = nibbles->u[k / 2], other = nibble ^ 0x88888888u;
+        uint32_t lower = m40_select_bytes(table[0], table[1], nibble >> k % 2 * 16);
+        uint32_t upper = m40_select_bytes(table[2], table[3], other >> k % 2 * 16);
+
+        m40_put_table_fields(lower | upper, k / 2, k % 2, fields);
     }
 }
 
