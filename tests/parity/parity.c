@@ -20,6 +20,7 @@ static const struct test tests[] = {
     {"matmul", parity_matmul, 0, FOR_EACH_TYPE},
     {"norm_matmul", parity_norm_matmul, 0, FOR_EACH_TYPE},
     {"matmul_alone", parity_matmul_alone, 0, FOR_EACH_TYPE},
+    {"matmul_edges", parity_matmul_edges, 0, FOR_EACH_TYPE},
     {"rms_norm", parity_rms_norm, 0, ONCE},
     {"rope_append norm f16", parity_rope_append_norm, M40LLM_KV_F16, ONCE},
     {"rope_append norm f32", parity_rope_append_norm, M40LLM_KV_F32, ONCE},

@@ -92,6 +92,7 @@ void parity_embed(struct parity *p, uint32_t dtype);
 void parity_matmul(struct parity *p, uint32_t dtype);
 void parity_norm_matmul(struct parity *p, uint32_t dtype);
 void parity_matmul_alone(struct parity *p, uint32_t dtype);
+void parity_matmul_edges(struct parity *p, uint32_t dtype);
 void parity_rms_norm(struct parity *p, uint32_t unused);
 void parity_rope_append_norm(struct parity *p, uint32_t kv_type);
 void parity_rope_append_neox(struct parity *p, uint32_t kv_type);

@@ -4,6 +4,8 @@
 #include "parity/random_weights.h"
 #include "parity/ref64.h"
 
+#include <math.h>
+
 /* ---- matmul ---- */
 
 struct matmul_shape {
@@ -245,6 +247,46 @@ void parity_matmul_alone(struct parity *p, uint32_t dtype)
         }
         free(rows);
         parity_case_free(&batch);
+    }
+}
+
+/* x about the bounds that formats with scales set it (docs/numerics.md): 2^-57 and below, 2^42 and beyond; in every third token what is not finite. */
+static void put_edges(struct parity *p, const struct matmul_shape *s, float *x)
+{
+    for (uint32_t t = 0; t < s->n_tokens; t++) {
+        for (uint32_t c = 0; c < s->n_cols; c++) {
+            const float mantissa = 1.0f + (float)parity_below(p, 1 << 23) * 0x1p-23f;
+            const int low = -60 + (int)parity_below(p, 8), high = 36 + (int)parity_below(p, t % 3 == 2 ? 9 : 6);
+            const float value = ldexpf(mantissa, t % 3 == 0 || parity_below(p, 2) ? low : high);
+
+            x[(size_t)t * s->n_cols + c] = parity_below(p, 2) ? value : -value;
+        }
+        if (t % 3 == 2)
+            x[(size_t)t * s->n_cols + parity_below(p, s->n_cols)] = t % 2 ? NAN : INFINITY;
+        x[(size_t)t * s->n_cols + parity_below(p, s->n_cols)] = 0x1p-57f;
+        x[(size_t)t * s->n_cols + parity_below(p, s->n_cols)] = 0x1.fffffep-58f;
+        x[(size_t)t * s->n_cols + parity_below(p, s->n_cols)] = 1e-40f;
+    }
+}
+
+/* Every kernel takes such an x for the same numbers. */
+void parity_matmul_edges(struct parity *p, uint32_t dtype)
+{
+    static const uint32_t n_tokens[] = {1, 2, 4, 7, 16, 40, 70};
+    const struct m40_format *format = m40_format(dtype);
+
+    for (unsigned n = 0; n < sizeof n_tokens / sizeof *n_tokens; n += p->is_thin ? 3 : 1) {
+        struct matmul_shape s = {.n_rows = 65, .n_cols = 512, .n_tokens = n_tokens[n]};
+        struct parity_case c = {0};
+        void *rows = random_weights(&p->random, format, (uint64_t)s.n_rows * s.n_cols);
+        struct matmul_case m = {.shape = s, .format = format, .rows = rows};
+        float *x = parity_alloc(&c, (size_t)s.n_tokens * s.n_cols * sizeof *x);
+        const float *none = parity_floats(p, &c, (size_t)s.n_tokens * s.n_rows, PARITY_RANDOM);
+
+        put_edges(p, &s, x);
+        run_matmul(p, &c, &m, x, none, none, NULL);
+        free(rows);
+        parity_case_free(&c);
     }
 }
 
