@@ -257,8 +257,8 @@ typedef struct m40llm_template m40llm_template;
 /* From text. TEMPLATE: err says "line N: " and what is wrong there. */
 M40LLM_API m40llm_status m40llm_template_compile(m40llm_template **out, const char *text, size_t n_bytes, m40llm_error *err);
 /* A model's own. name: NULL for the usual one, else one of those it has beside it ("tool_use", ...). Renderings find bos_token,
- * eos_token, unk_token, sep_token, pad_token, cls_token and mask_token, as far as the model has them and the context does not name
- * them. NOT_FOUND: the model has no such template. The file may be closed afterwards. */
+ * eos_token, unk_token, sep_token, pad_token, cls_token and mask_token, as far as the model has them, as UTF-8, and the context does
+ * not name them. NOT_FOUND: the model has no such template. The file may be closed afterwards. */
 M40LLM_API m40llm_status m40llm_template_open(m40llm_template **out, const m40llm_file *file, const char *name, m40llm_error *err);
 M40LLM_API void m40llm_template_close(m40llm_template **t);
 
