@@ -3,11 +3,11 @@
  *
  * lexer.c     text to tokens, whitespace control
  * parser.c    tokens to the tree of ast.h: statements; expression.c: expressions
- * value.c     values: Python's, in the arena of one rendering; text.c their texts (str, repr, JSON); chars.c the code points of a string
- * operators.c arithmetic, comparison, attributes, subscripts
- * run.c       a rendering's state, its limits and its error; interpreter.c walks the tree
+ * value.c     values: Python's, in the arena of one rendering; collections.c lists and dicts; text.c their texts (str, repr, JSON); chars.c the code points of a string
+ * operators.c arithmetic, comparison; access.c attributes, subscripts, slices; call.c calls
+ * run.c       a rendering's state, its limits and its error (diagnostic.c); context.c its variables; interpreter.c walks the tree
  * template_gguf.c the template that a model brings
- * filters.c, filters_sequence.c, tests.c, methods.c, globals.c, formatting.c, clock_text.c: what templates may call
+ * filters.c, filters_sequence.c, tests.c, methods.c, globals.c, strings.c, formatting.c, clock_text.c: what templates may call
  *
  * A template can reach nothing but its context: no file, no environment, no memory of the program. Steps, loop iterations, recursion, memory, output and time are bounded. */
 #ifndef M40_TOKENIZER_TEMPLATE_TEMPLATE_H
