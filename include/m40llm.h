@@ -257,8 +257,8 @@ typedef struct m40llm_template m40llm_template;
 /* From text. TEMPLATE: err says "line N: " and what is wrong there. */
 M40LLM_API m40llm_status m40llm_template_compile(m40llm_template **out, const char *text, size_t n_bytes, m40llm_error *err);
 /* A model's own. name: NULL for the usual one, else one of those it has beside it ("tool_use", ...). Renderings find bos_token,
- * eos_token, unk_token, sep_token, pad_token, cls_token and mask_token, as far as the model has them and the context does not name
- * them. NOT_FOUND: the model has no such template. The file may be closed afterwards. */
+ * eos_token, unk_token, sep_token, pad_token, cls_token and mask_token, as far as the model has them, as UTF-8, and the context does
+ * not name them. NOT_FOUND: the model has no such template. The file may be closed afterwards. */
 M40LLM_API m40llm_status m40llm_template_open(m40llm_template **out, const m40llm_file *file, const char *name, m40llm_error *err);
 M40LLM_API void m40llm_template_close(m40llm_template **t);
 
@@ -391,7 +391,7 @@ M40LLM_API m40llm_status m40llm_engine_open(m40llm_engine **out, m40llm_model *m
 M40LLM_API void m40llm_engine_get_info(const m40llm_engine *engine, m40llm_engine_info *out);
 /* Cancels what is under way (every request gets its last event), and forgets all requests. No other function of the engine may be running, nor be called later. Not from a callback. */
 M40LLM_API void m40llm_engine_close(m40llm_engine **engine);
-/* Returns when the engine stands still between two steps; requests may still be submitted, and wait. The device is the caller's until m40llm_engine_resume. Not from a callback. */
+/* Returns when the engine stands still between two steps; requests may still be submitted, and wait. The device is the caller's until m40llm_engine_resume was called as often as this. Not from a callback. */
 M40LLM_API void m40llm_engine_pause(m40llm_engine *engine);
 M40LLM_API void m40llm_engine_resume(m40llm_engine *engine);
 
@@ -503,7 +503,7 @@ typedef struct m40llm_request_options {
 
 /* Queues one request and returns. prompt: n_prompt >= 1 ids, each < n_vocab; copied, as are the options and all that they point to (but user).
  * On OK *out_id names the request (never 0), which stays until m40llm_wait or m40llm_forget. Its events may come before the call returns. INVALID_ARGUMENT, CONTEXT_FULL (the prompt does not fit; the
- * text says by how much), QUEUE_FULL (there are n_requests). */
+ * text says by how much), QUEUE_FULL (there are n_requests), CANCELLED (from a callback, while the engine is closed). */
 M40LLM_API m40llm_status m40llm_submit(m40llm_engine *engine, const int32_t *prompt, size_t n_prompt, const m40llm_request_options *options,
                                        uint64_t *out_id, m40llm_error *err);
 /* The same for a text; flags: M40LLM_TOKENIZE_*. NO_TOKENIZER: the engine has none. */
@@ -513,7 +513,7 @@ M40LLM_API m40llm_status m40llm_submit_text(m40llm_engine *engine, const char *t
  * thread at a time for a request, and not a callback. NOT_FOUND: there is no such request; TIMED_OUT; INVALID_ARGUMENT: it has on_event. */
 M40LLM_API m40llm_status m40llm_read(m40llm_engine *engine, uint64_t id, int timeout_ms, m40llm_event *out, m40llm_error *err);
 /* Waits until the request has ended and its END was told, fills *result (may be NULL) and forgets the request, with events nobody has read. A request that was cancelled ends
- * with OK and FINISH_CANCELLED; one that failed gives its own status. NOT_FOUND. Not from a callback. */
+ * with OK and FINISH_CANCELLED; one that failed gives its own status. NOT_FOUND. Not from a callback. Nobody else may be in m40llm_read or m40llm_wait for it. */
 M40LLM_API m40llm_status m40llm_wait(m40llm_engine *engine, uint64_t id, m40llm_result *result, m40llm_error *err);
 /* Cancels the request if it has not ended, and forgets it; waits for nothing. on_event is still called up to END. Unknown ids are ignored. Nobody may be in m40llm_read or m40llm_wait for it. */
 M40LLM_API void m40llm_forget(m40llm_engine *engine, uint64_t id);
@@ -535,7 +535,7 @@ typedef struct m40llm_stats {
     uint64_t n_pages, n_pages_used, n_pages_used_max; /* used: by sequences that run */
     uint64_t n_pages_shared, n_pages_cached;          /* used by several; used by none, but found again by content until they are needed. The others are free */
     uint64_t n_waiting, n_running;                    /* choices now */
-    uint64_t n_ended[5];                              /* requests by m40llm_finish */
+    uint64_t n_ended[5];                              /* requests, by their result's m40llm_finish */
     uint64_t n_preemptions, n_recomputed_tokens;      /* tokens that were evaluated again after them */
     uint64_t n_cache_lookups, n_cache_hits;           /* admissions that looked for pages; those that found some */
     uint64_t n_cached_tokens, n_evicted_pages;        /* tokens of the pages found */

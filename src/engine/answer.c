@@ -7,18 +7,6 @@
 
 /* ---- stop strings ---- */
 
-static bool is_utf8(const char *text, size_t n_bytes)
-{
-    for (size_t i = 0; i < n_bytes;) {
-        struct m40_utf8 u = m40_utf8_decode((const uint8_t *)text + i, n_bytes - i);
-
-        if (!u.valid)
-            return false;
-        i += u.n_bytes;
-    }
-    return true;
-}
-
 m40llm_status m40_stops_init(struct m40_stops *stops, const char *const *strings, size_t n_strings, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
@@ -31,7 +19,7 @@ m40llm_status m40_stops_init(struct m40_stops *stops, const char *const *strings
 
         M40_FAIL_IF(n == 0, M40LLM_INVALID_ARGUMENT, "stop string %zu is empty", i);
         M40_FAIL_IF(n > M40LLM_MAX_STOP_BYTES, M40LLM_INVALID_ARGUMENT, "stop string %zu has %zu bytes: at most %d", i, n, M40LLM_MAX_STOP_BYTES);
-        M40_FAIL_IF(!is_utf8(strings[i], n), M40LLM_INVALID_ARGUMENT, "stop string %zu is not UTF-8", i);
+        M40_FAIL_IF(!m40_utf8_is_valid(strings[i], n), M40LLM_INVALID_ARGUMENT, "stop string %zu is not UTF-8", i);
         n_bytes += n;
     }
     stops->strings = m40_calloc(n_strings, sizeof *stops->strings);

@@ -354,7 +354,7 @@ static void vacate(struct m40_engine *e, struct m40_request *r)
     e->free_places[e->n_free_places++] = (uint32_t)(r->id % ID_PLACES);
 }
 
-/* Waits until there is something to do, and takes what was submitted; false: the engine closes. */
+/* Waits until there is something to do, and takes what was submitted; false: the engine closes, and nothing more is accepted. */
 static bool wait_for_work(struct m40_engine *e, struct m40_request **submitted)
 {
     bool is_closing;
@@ -499,7 +499,7 @@ void m40_engine_pause(struct m40_engine *e)
 void m40_engine_resume(struct m40_engine *e)
 {
     pthread_mutex_lock(&e->lock);
-    if (--e->n_pauses == 0)
+    if (e->n_pauses > 0 && --e->n_pauses == 0)
         pthread_cond_signal(&e->work);
     pthread_mutex_unlock(&e->lock);
 }
@@ -524,7 +524,9 @@ static m40llm_status reserve_place(struct m40_engine *e, uint32_t *place, m40llm
     m40llm_status status = M40LLM_OK;
 
     pthread_mutex_lock(&e->lock);
-    if (e->n_free_places == 0)
+    if (e->is_closing) /* a callback submits at a request's end: nobody would take it from the inbox */
+        status = m40_fail(err, M40LLM_CANCELLED, "the engine is being closed");
+    else if (e->n_free_places == 0)
         status = m40_fail(err, M40LLM_QUEUE_FULL, "there are %u requests, which is all there is room for", e->info.n_requests);
     else
         *place = e->free_places[--e->n_free_places];

@@ -121,10 +121,11 @@ struct m40_event_node *m40_event_copy(const m40llm_event *event)
 {
     size_t n_top_bytes = event->n_top * sizeof *event->top, n_text = event->text ? event->n_text + 1 : 0;
     struct m40_event_node *node = m40_calloc(1, sizeof *node + n_top_bytes + n_text);
-    char *more = (char *)(node + 1);
+    char *more;
 
     if (!node)
         return NULL;
+    more = (char *)(node + 1);
     node->event = *event;
     if (event->n_top) {
         memcpy(more, event->top, n_top_bytes);

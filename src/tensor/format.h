@@ -3,7 +3,7 @@
  *
  * Three views of one row of weights (docs/numerics.md):
  *  - dequant: the values, bit for bit what ggml gives. For embeddings and for showing a tensor.
- *  - weights: what a matmul multiplies with: quants q, integers of 0 or more, and for every `sub` elements a scale d and, in some formats, an offset m. The value is d * (q - bias),
+ *  - weights: what a matmul multiplies with: quants q, integers of 0 to 255, and for every `sub` elements a scale d and, in some formats, an offset m. The value is d * (q - bias),
  *    or d * q - m. A plain format has only q, its values.
  *  - tile: 32 rows x 256 columns as the device keeps them. A tile is a sequence of planes; a plane holds one piece (16 bytes, or fewer for a last small one) of each of
  *    the 32 rows, side by side, so that a warp whose lane i works on row i loads it coalesced. A short last chunk (n_cols % 256) and missing rows are filled up with blocks of zero bytes.

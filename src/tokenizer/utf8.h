@@ -45,6 +45,19 @@ static inline struct m40_utf8 m40_utf8_decode(const uint8_t *p, size_t n_bytes)
     return u;
 }
 
+/* Whether all of text is. */
+static inline bool m40_utf8_is_valid(const char *text, size_t n_bytes)
+{
+    for (size_t i = 0; i < n_bytes;) {
+        struct m40_utf8 u = m40_utf8_decode((const uint8_t *)text + i, n_bytes - i);
+
+        if (!u.valid)
+            return false;
+        i += u.n_bytes;
+    }
+    return true;
+}
+
 /* code < 0x800 as one or two bytes; returns how many. */
 static inline size_t m40_utf8_encode_short(uint32_t code, char *out)
 {

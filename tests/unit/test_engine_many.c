@@ -583,6 +583,53 @@ static void test_close_with_requests_under_way(void **state)
 
 /* ---- reading ---- */
 
+struct returner {
+    struct m40_engine *engine;
+    m40llm_request_options options;
+    uint32_t n_accepted, n_ends;
+    m40llm_status refusal;
+};
+
+static void submit_again(void *user, const m40llm_event *event)
+{
+    struct returner *r = user;
+    const int32_t prompt = 1;
+    m40llm_status status;
+    uint64_t id;
+
+    if (event->type != M40LLM_EVENT_END)
+        return;
+    r->n_ends++;
+    m40_engine_forget(r->engine, event->id); /* or there would be no room at some time */
+    status = m40_engine_submit(r->engine, &prompt, 1, &r->options, &id, NULL);
+    if (status == M40LLM_OK)
+        r->n_accepted++;
+    else
+        r->refusal = status;
+}
+
+/* Whoever submits whenever a request ends is refused in the end, and every request that was not has its END. */
+static void test_close_while_callbacks_submit(void **state)
+{
+    const struct way way = {.n_sequences = 2, .n_pages = 20};
+    struct m40_engine *e = open_engine(&cpu, &way);
+    struct returner r = {.engine = e, .options = M40LLM_REQUEST_OPTIONS_INIT};
+    const int32_t prompt = 1;
+    uint64_t id;
+
+    (void)state;
+    r.options.n_max_tokens = 2;
+    r.options.on_event = submit_again;
+    r.options.user = &r;
+    m40_engine_pause(e);
+    for (; r.n_accepted < 4; r.n_accepted++)
+        OK(m40_engine_submit(e, &prompt, 1, &r.options, &id, &err));
+    m40_engine_resume(e);
+    m40_engine_close(&e);
+    assert_int_equal(r.n_ends, r.n_accepted);
+    assert_int_equal(r.refusal, M40LLM_CANCELLED);
+}
+
 static void test_reading(void **state)
 {
     const struct way way = {.n_sequences = 2};
@@ -645,6 +692,7 @@ int main(void)
 #endif
         cmocka_unit_test(test_cancel_from_another_thread),
         cmocka_unit_test(test_close_with_requests_under_way),
+        cmocka_unit_test(test_close_while_callbacks_submit),
         cmocka_unit_test(test_reading),
     };
 

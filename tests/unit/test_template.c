@@ -329,6 +329,45 @@ static void test_growth(void **state)
         expect_error(cases[i].text, "{}", &limits, cases[i].error);
 }
 
+/* What a template could use to escape its bounds: a filter that calls itself, texts that wait for inner ones, keywords by the thousand, a negative precision. */
+static void test_ways_around_bounds(void **state)
+{
+    enum { N_PARAMS = 2000 };
+    struct m40_template_limits limits = M40_TEMPLATE_LIMITS_DEFAULT;
+    struct m40_buf text = {0}, context = {0};
+    char number[24];
+
+    (void)state;
+    expect_error("{{ 'a'|map(*(['map'] * 200000))|list }}", "{}", NULL, "recurses more than");
+    expect_text("{{ '%.*f' % (-4294967296 + 2147483647, 1.5) }}", "{}", "2"); /* a precision below 0 is 0 */
+    expect_error("{{ '%*d' % (-9223372036854775807 - 1, 1) }}", "{}", NULL, "writes more than");
+    limits.output_bytes = 1 << 20;
+    expect_error("{% set s = 'x' * 400000 %}{% macro f(n) %}{{ s }}{% if n %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(3)|length }}", "{}", &limits,
+                 "writes more than");
+    expect_error("{% set s = 'x' * 400000 %}{% macro f(n) %}{{ (s ~ (f(n - 1) if n else ''))|length }}{% endmacro %}{{ s ~ s ~ (s|length) ~ f(0) }}",
+                 "{}", &limits, "writes more than");
+    assert_true(m40_buf_append(&text, "{% macro f(a", 12) && m40_buf_append(&context, "{\"d\": {\"a\": 0", 13));
+    for (int i = 0; i < N_PARAMS; i++) {
+        int n = snprintf(number, sizeof number, ", a%d=0", i);
+
+        assert_true(m40_buf_append(&text, number, (size_t)n));
+        n = snprintf(number, sizeof number, ", \"a%d\": 0", i);
+        assert_true(m40_buf_append(&context, number, (size_t)n));
+    }
+    assert_true(m40_buf_append(&text, ") %}{% endmacro %}{{ f(**d) }}", 30) && m40_buf_append(&context, "}}", 2));
+    limits.n_steps = 500000;
+    expect_error(text.data, context.data, &limits, "takes more than");
+    m40_buf_free(&text);
+    m40_buf_free(&context);
+}
+
+/* Parts of strings have no end mark: 16 digits fill an allocation. */
+static void test_digits_in_paths(void **state)
+{
+    (void)state;
+    expect_text("{{ [{}, {1234567890123456: 'b'}]|map(attribute='1234567890123456', default='a')|join }}", "{}", "ab");
+}
+
 static void test_deep_source(void **state)
 {
     static const struct {
@@ -532,6 +571,8 @@ int main(void)
         cmocka_unit_test(test_bad_contexts),   cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_times),          cmocka_unit_test(test_local_time),
         cmocka_unit_test(test_bounds),         cmocka_unit_test(test_growth),
+        cmocka_unit_test(test_ways_around_bounds),
+        cmocka_unit_test(test_digits_in_paths),
         cmocka_unit_test(test_deep_source),    cmocka_unit_test(test_long_source),
         cmocka_unit_test(test_deep_context),   cmocka_unit_test(test_threads),
         cmocka_unit_test(test_no_memory),      cmocka_unit_test(test_bound_of_memory_anywhere),

@@ -62,7 +62,7 @@ struct row {
     const float *q, *d, *m; /* d, m: of the sub-block there */
 };
 
-/* Sum of one sub-block; sx: its sum of x. */
+/* acc and what one sub-block adds to it; sx: its sum of x. */
 static float add_sub_block(const struct row *row, const float *x, float sx, float acc)
 {
     float s = row->format->bias ? -((float)row->format->bias * sx) : 0;

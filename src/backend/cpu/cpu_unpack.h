@@ -24,7 +24,7 @@ struct unpacker {
     uint32_t nibble_cols; /* so many columns are low nibbles, then as many high ones; 0: fields begin at bit 0 of a byte */
     /* Before the chunk's columns: all its scales and its offsets m of LANES rows; n columns. NULL: it has none. */
     void (*open)(const uint8_t *const *rows, uint32_t n, float *scales, float *offsets);
-    /* tile: where column `first` goes. A quant is columns_unit() too large. */
+    /* tile: where column `first` goes. A quant is 1 / columns_unit() times too large. */
     void (*widen)(const uint8_t *const *rows, uint32_t first, uint32_t n, float *tile);
     /* One token: the columns' share is added to sums[PANEL_ROWS], which it sets to zero first where `first` is 0. */
     void (*dot)(const uint8_t *const *rows, uint32_t first, uint32_t n, const struct token *token, float *sums);

@@ -67,10 +67,4 @@ M40_HD uint16_t m40_piece_half(const struct m40_piece *piece, unsigned i)
     return (uint16_t)(m40_piece_word(piece, i / 2) >> i % 2 * 16 & 0xffff);
 }
 
-/* Byte i, 0..15. */
-M40_HD unsigned m40_piece_byte(const struct m40_piece *piece, unsigned i)
-{
-    return m40_piece_word(piece, i / 4) >> i % 4 * 8 & 0xff;
-}
-
 #endif

@@ -37,19 +37,11 @@ static void bind_keywords(struct m40_trun *r, const struct m40_tbuiltin *builtin
     }
 }
 
-struct m40_tv m40_tr_call_builtin(struct m40_trun *r, const struct m40_tbuiltin *builtin, struct m40_tv self, const struct m40_targs *args)
+/* The arguments in the order of the parameters, into bound[MAX_PARAMS]; returns how many parameters there are. */
+static size_t bind_arguments(struct m40_trun *r, const struct m40_tbuiltin *builtin, const struct m40_targs *args, struct m40_tv *bound)
 {
-    struct m40_tv bound[MAX_PARAMS], result = TV(TV_UNDEFINED);
-    struct m40_targs bound_args = {.name = builtin->name, .pos = bound};
     int n_params = 0;
 
-    if (r->failed)
-        return result;
-    if (!builtin->params) {
-        bound_args = *args;
-        bound_args.name = builtin->name;
-        return builtin->call(r, self, &bound_args);
-    }
     for (int i = 0; i < MAX_PARAMS; i++)
         bound[i] = TV(TV_MISSING);
     find_param(builtin->params, m40_str_from(""), &n_params);
@@ -61,8 +53,23 @@ struct m40_tv m40_tr_call_builtin(struct m40_trun *r, const struct m40_tbuiltin 
     for (int i = 0; i < builtin->n_required; i++)
         if (bound[i].type == TV_MISSING)
             m40_tr_fail(r, "%s() is missing a required argument", builtin->name);
-    bound_args.n_pos = (size_t)n_params;
-    if (m40_tr_enter(r))
+    return (size_t)n_params;
+}
+
+struct m40_tv m40_tr_call_builtin(struct m40_trun *r, const struct m40_tbuiltin *builtin, struct m40_tv self, const struct m40_targs *args)
+{
+    struct m40_tv bound[MAX_PARAMS], result = TV(TV_UNDEFINED);
+    struct m40_targs bound_args = {.name = builtin->name, .pos = bound};
+
+    if (r->failed)
+        return result;
+    if (builtin->params) {
+        bound_args.n_pos = bind_arguments(r, builtin, args, bound);
+    } else {
+        bound_args = *args;
+        bound_args.name = builtin->name;
+    }
+    if (m40_tr_enter(r)) /* map calls filters, map among them */
         result = builtin->call(r, self, &bound_args);
     m40_tr_leave(r);
     return result;

@@ -181,12 +181,13 @@ size_t m40_space_behind(struct m40_str text)
     return text.n_bytes - end;
 }
 
-/* What the C library writes between the digits, which depends on the locale: *n bytes. */
+/* What the C library writes between the digits, which depends on the locale: *n bytes, and a NUL, in `space`. */
 static const char *decimal_point(char *space, size_t *n)
 {
     int n_written = snprintf(space, 16, "%.1f", 0.5);
 
-    *n = n_written > 2 ? (size_t)n_written - 2 : 0;
+    *n = n_written > 2 && n_written < 16 ? (size_t)n_written - 2 : 0;
+    space[1 + *n] = 0;
     return space + 1;
 }
 
@@ -267,7 +268,7 @@ bool m40_double_parse(struct m40_str text, double *out)
     char number[512], space[16], *end;
     size_t n = 0, n_point, before = m40_space_before(text);
     const char *point = decimal_point(space, &n_point);
-    bool has_digit = false;
+    bool has_digit = false, has_point = false;
 
     text.data += before;
     text.n_bytes -= before;
@@ -289,6 +290,9 @@ bool m40_double_parse(struct m40_str text, double *out)
             return false;
         has_digit = has_digit || is_digit;
         if (c == '.') {
+            if (has_point) /* `number` has room for one in any locale */
+                return false;
+            has_point = true;
             memcpy(number + n, point, n_point);
             n += n_point;
         } else {

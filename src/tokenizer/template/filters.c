@@ -550,8 +550,12 @@ static struct m40_tv round_common(struct m40_trun *r, struct m40_tv v, int64_t p
         unit = pow(10, (double)(precision < -330 ? -330 : precision) * -1);
         return m40_tv_float(isfinite(unit) ? nearbyint(v.f / unit) * unit : copysign(0, v.f));
     }
-    if (!m40_double_format(&buf, 'f', false, (int)precision, v.f) || !m40_double_parse((struct m40_str){buf.data, buf.n_bytes}, &f))
-        f = v.f;
+    if (!m40_double_format(&buf, 'f', false, (int)precision, v.f)) {
+        m40_tr_no_memory(r);
+        return v;
+    }
+    if (!m40_double_parse((struct m40_str){buf.data, buf.n_bytes}, &f))
+        f = v.f; /* a text of more than 400 bytes */
     m40_buf_free(&buf);
     return m40_tv_float(f);
 }
@@ -595,7 +599,7 @@ FILTER(filesizeformat)
     for (; i < 7 && bytes >= unit; i++)
         unit *= base;
     if (!m40_double_format(&buf, 'f', false, 1, base * bytes / unit))
-        m40_tr_step(r, 0);
+        m40_tr_no_memory(r);
     m40_tr_put_text(r, &buf, " ");
     m40_tr_put(r, &buf, i == 0 && is_binary ? "K" : units + i, 1);
     m40_tr_put_text(r, &buf, is_binary ? "iB" : "B");

@@ -6,6 +6,16 @@
 
 /* ---- what several share ---- */
 
+/* Parts of a string have no NUL behind them. */
+static bool is_digits(struct m40_str text)
+{
+    size_t n = 0;
+
+    while (n < text.n_bytes && text.data[n] >= '0' && text.data[n] <= '9')
+        n++;
+    return n > 0 && n == text.n_bytes;
+}
+
 /* Follows "a.b.0" (or one index) from a value; `fallback` stands for what is undefined on the way, where it is not missing. */
 static struct m40_tv follow(struct m40_trun *r, struct m40_tv v, struct m40_tv path, struct m40_tv fallback)
 {
@@ -24,7 +34,7 @@ static struct m40_tv follow(struct m40_trun *r, struct m40_tv v, struct m40_tv p
         struct m40_tv key = m40_tr_part(r, part.data, part.n_bytes);
         int64_t i;
 
-        if (part.n_bytes && strspn(part.data, "0123456789") >= part.n_bytes && m40_tr_to_int(key, 10, &i))
+        if (is_digits(part) && m40_tr_to_int(key, 10, &i))
             key = m40_tv_int(i);
         v = m40_tr_item(r, v, key);
         if (v.type == TV_UNDEFINED && fallback.type != TV_MISSING)

@@ -45,7 +45,7 @@ static void put_grouped(struct m40_trun *r, struct m40_buf *buf, struct m40_str 
 {
     size_t n_whole = 0;
 
-    while (n_whole < digits.n_bytes && ((digits.data[n_whole] >= '0' && digits.data[n_whole] <= '9') || (digits.data[n_whole] | 0x20) == 'a' ||
+    while (n_whole < digits.n_bytes && ((digits.data[n_whole] >= '0' && digits.data[n_whole] <= '9') ||
                                         (every == 4 && (digits.data[n_whole] | 0x20) <= 'f' && (digits.data[n_whole] | 0x20) >= 'a')))
         n_whole++;
     for (size_t i = 0; i < n_whole && !r->failed; i++) {
@@ -107,11 +107,12 @@ static void put_digits(struct m40_trun *r, struct m40_buf *body, const struct sp
         char conversion = s->type == 'G' ? 'G' : 'g';
 
         if (!m40_double_format(body, conversion, s->alternate, precision, f))
-            m40_tr_put_text(r, body, "");
-        if (s->type == 0 && body->data && !strpbrk(body->data, ".e")) /* a float stays one */
+            m40_tr_no_memory(r);
+        else if (s->type == 0 && !strpbrk(body->data, ".e")) /* a float stays one */
             m40_tr_put_text(r, body, ".0");
     } else {
-        m40_double_format(body, s->type == '%' ? 'f' : lower == 'f' ? 'f' : s->type, s->alternate, precision, s->type == '%' ? f * 100 : f);
+        if (!m40_double_format(body, s->type == '%' || lower == 'f' ? 'f' : s->type, s->alternate, precision, s->type == '%' ? f * 100 : f))
+            m40_tr_no_memory(r);
         if (s->type == '%')
             m40_tr_put_text(r, body, "%");
     }
@@ -165,7 +166,7 @@ static char peek(const struct percent *p)
     return p->at < p->format.n_bytes ? p->format.data[p->at] : 0;
 }
 
-/* Digits, or '*' for the next value; at most `limit`. */
+/* Digits, or '*' for the next value; -limit .. limit. */
 static int64_t read_size(struct percent *p, int64_t limit)
 {
     int64_t n = 0;
@@ -177,7 +178,7 @@ static int64_t read_size(struct percent *p, int64_t limit)
         if (!m40_tv_is_integer(v))
             m40_tr_fail(p->r, "* wants int");
         n = m40_tv_is_integer(v) ? m40_tv_as_int(v) : 0;
-        return n > limit ? limit : n;
+        return n > limit ? limit : n < -limit ? -limit : n;
     }
     for (; peek(p) >= '0' && peek(p) <= '9'; p->at++)
         n = n > limit ? limit : n * 10 + peek(p) - '0';
@@ -272,6 +273,7 @@ static void put_conversion(struct percent *p, struct m40_buf *buf)
     if (peek(p) == '.') {
         p->at++;
         s.precision = (int)read_size(p, MAX_PRECISION);
+        s.precision = s.precision > 0 ? s.precision : 0;
     }
     while (peek(p) && strchr("hlL", peek(p)))
         p->at++;

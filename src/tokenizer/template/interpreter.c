@@ -225,8 +225,15 @@ static struct m40_tv eval_concat(struct m40_trun *r, struct m40_tscope *scope, c
 {
     struct m40_buf buf = {0};
 
-    for (const struct m40_tnode *part = node->a; part && !r->failed; part = part->next)
-        m40_tr_print(r, &buf, eval(r, scope, part));
+    for (const struct m40_tnode *part = node->a; part && !r->failed; part = part->next) {
+        const size_t n_held = buf.n_bytes;
+        struct m40_tv v;
+
+        r->n_held_bytes += n_held;
+        v = eval(r, scope, part);
+        r->n_held_bytes -= n_held;
+        m40_tr_print(r, &buf, v);
+    }
     return m40_tr_take(r, &buf);
 }
 
@@ -376,6 +383,7 @@ static struct m40_buf begin_capture(struct m40_trun *r)
 {
     struct m40_buf saved = r->out;
 
+    r->n_held_bytes += saved.n_bytes;
     r->out = (struct m40_buf){0};
     return saved;
 }
@@ -384,6 +392,7 @@ static struct m40_tv end_capture(struct m40_trun *r, struct m40_buf saved)
 {
     struct m40_tv text = m40_tr_take(r, &r->out);
 
+    r->n_held_bytes -= saved.n_bytes;
     r->out = saved;
     return text;
 }
@@ -417,9 +426,9 @@ static struct m40_tv take_keyword(struct m40_trun *r, const struct m40_targs *ar
     return found ? *found : TV(TV_MISSING);
 }
 
-static bool is_parameter(const struct m40_tmacro *macro, size_t n_skipped, struct m40_tv key)
+static bool is_parameter(struct m40_trun *r, const struct m40_tmacro *macro, size_t n_skipped, struct m40_tv key)
 {
-    for (const struct m40_tnode *p = macro->node->a; p; p = p->next)
+    for (const struct m40_tnode *p = macro->node->a; p && m40_tr_step(r, 1); p = p->next)
         if (n_skipped > 0)
             n_skipped--;
         else if (key.type == TV_STR && m40_str_equal(m40_tstr_view(p->name), m40_tstr_view(key.s)))
@@ -436,7 +445,7 @@ static struct m40_tv other_keywords(struct m40_trun *r, const struct m40_tmacro 
     for (size_t i = 0; args->keywords && i < args->keywords->n && !r->failed; i++) {
         struct m40_tv key = args->keywords->entries[i].key;
 
-        if (!is_parameter(macro, n_pos_taken, key) && !(takes_caller && m40_tv_is_text(key, "caller")))
+        if (!is_parameter(r, macro, n_pos_taken, key) && !(takes_caller && m40_tv_is_text(key, "caller")))
             m40_tdict_set(r, rest, key, args->keywords->entries[i].value);
     }
     return (struct m40_tv){.type = TV_DICT, .dict = rest};

@@ -20,8 +20,7 @@ void m40_tr_fail(struct m40_trun *r, const char *format, ...)
     r->failed = true;
 }
 
-/* An allocation failed: by the bound, or because there is no more. */
-static void fail_memory(struct m40_trun *r)
+void m40_tr_no_memory(struct m40_trun *r)
 {
     if (r->arena.is_full)
         m40_tr_fail(r, "the template needs more than %zu bytes of memory", r->limits->memory_bytes);
@@ -36,7 +35,7 @@ bool m40_tr_step(struct m40_trun *r, uint64_t n)
     uint64_t before = r->n_steps;
 
     if (m40_arena_failed(&r->arena))
-        fail_memory(r);
+        m40_tr_no_memory(r);
     if (r->failed)
         return false;
     r->n_steps += n;
@@ -62,10 +61,12 @@ void m40_tr_leave(struct m40_trun *r)
 /* Room for n more bytes of a text; false: the rendering has failed. */
 static bool reserve(struct m40_trun *r, struct m40_buf *buf, size_t n_bytes)
 {
-    if (n_bytes > r->limits->output_bytes || buf->n_bytes > r->limits->output_bytes - n_bytes)
+    const size_t n_begun = r->n_held_bytes + buf->n_bytes; /* both are within the bound, or nearly: no sum of them overflows */
+
+    if (n_bytes > r->limits->output_bytes || n_begun > r->limits->output_bytes - n_bytes)
         m40_tr_fail(r, "the template writes more than %zu bytes", r->limits->output_bytes);
     else if (m40_tr_step(r, 1 + n_bytes / 256) && !m40_buf_reserve(buf, n_bytes))
-        fail_memory(r);
+        m40_tr_no_memory(r);
     return !r->failed;
 }
 

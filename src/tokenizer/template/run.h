@@ -12,7 +12,8 @@ struct m40_trun {
     struct m40_arena arena;
     const struct m40_template_limits *limits;
     const struct m40_template_time *now;
-    struct m40_buf out; /* where statements write: the rendering, or a block's or macro's text */
+    struct m40_buf out;  /* where statements write: the rendering, or a block's or macro's text */
+    size_t n_held_bytes; /* of begun texts that wait for an inner one: each is bounded, and so must be their sum */
     uint64_t n_steps, n_iterations, start_ns, seed;
     unsigned depth;
     uint32_t line;
@@ -25,6 +26,8 @@ struct m40_trun {
 /* ---- bounds and errors (run.c) ---- */
 
 void m40_tr_fail(struct m40_trun *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* For an allocation that failed, by the bound or because there is no more. */
+void m40_tr_no_memory(struct m40_trun *r);
 /* Counts n steps and looks at the clock now and then; false: the rendering has failed. */
 bool m40_tr_step(struct m40_trun *r, uint64_t n);
 /* Around whatever calls itself. leave also after a failed enter. */

@@ -38,8 +38,10 @@ static void put_case(struct m40_trun *r, struct m40_buf *buf, struct m40_str tex
 
         if (c == 0x3a3 && (to == CASE_LOWER || to == CASE_SWAP))
             m40_tr_put_char(r, buf, is_final_sigma(text, at, n) ? 0x3c2 : 0x3c3);
-        else if (!m40_char_append_case(buf, c, to) || buf->n_bytes > r->limits->output_bytes)
-            m40_tr_put_repeat(r, buf, (struct m40_str){" ", 1}, r->limits->output_bytes); /* says what was exceeded */
+        else if (!m40_char_append_case(buf, c, to))
+            m40_tr_no_memory(r);
+        else if (buf->n_bytes > r->limits->output_bytes)
+            m40_tr_put(r, buf, "", 0); /* says what was exceeded */
     }
 }
 

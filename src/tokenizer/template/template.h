@@ -3,11 +3,11 @@
  *
  * lexer.c     text to tokens, whitespace control
  * parser.c    tokens to the tree of ast.h: statements; expression.c: expressions
- * value.c     values: Python's, in the arena of one rendering; text.c their texts (str, repr, JSON); chars.c the code points of a string
- * operators.c arithmetic, comparison, attributes, subscripts
- * run.c       a rendering's state, its limits and its error; interpreter.c walks the tree
+ * value.c     values: Python's, in the arena of one rendering; collections.c lists and dicts; text.c their texts (str, repr, JSON); chars.c the code points of a string
+ * operators.c arithmetic, comparison; access.c attributes, subscripts, slices; call.c calls
+ * run.c       a rendering's state, its limits and its error (diagnostic.c); context.c its variables; interpreter.c walks the tree
  * template_gguf.c the template that a model brings
- * filters.c, filters_sequence.c, tests.c, methods.c, globals.c, formatting.c, clock_text.c: what templates may call
+ * filters.c, filters_sequence.c, tests.c, methods.c, globals.c, strings.c, formatting.c, clock_text.c: what templates may call
  *
  * A template can reach nothing but its context: no file, no environment, no memory of the program. Steps, loop iterations, recursion, memory, output and time are bounded. */
 #ifndef M40_TOKENIZER_TEMPLATE_TEMPLATE_H
@@ -26,7 +26,7 @@ struct m40_template_limits {
     uint64_t n_iterations; /* of all loops together */
     uint32_t depth;        /* of nested evaluation: macros, recursive loops, values in values */
     size_t memory_bytes;   /* of all values */
-    size_t output_bytes;   /* of the rendering, and of each text on the way to it */
+    size_t output_bytes;   /* of the rendering, and of each text on the way to it; of those begun at the same time together */
     uint64_t time_ns;
 };
 #define M40_TEMPLATE_LIMITS_DEFAULT                                                                                                                  \
@@ -55,7 +55,7 @@ void m40_template_free(struct m40_template **t);
 struct m40_gguf;
 m40llm_status m40_template_of_gguf(struct m40_template **out, const struct m40_gguf *gguf, const char *name, m40llm_error *err);
 
-/* A variable that every rendering has unless its context names it. The strings are copied. Not while another thread renders. */
+/* A variable that every rendering has unless its context names it. The strings are UTF-8, and copied. Not while another thread renders. */
 m40llm_status m40_template_set_default(struct m40_template *t, const char *name, struct m40_str value, m40llm_error *err);
 
 /* Renders with the variables of a JSON object. now may be NULL: strftime_now then shows the local time; limits may be NULL: the defaults. *out (to be freed) holds the text; on failure it is empty.

@@ -2,6 +2,7 @@
 #include "tokenizer/template/template.h"
 
 #include "gguf/gguf.h"
+#include "tokenizer/utf8.h"
 
 #include <stdio.h>
 
@@ -17,7 +18,7 @@ static const struct {
 
 enum { N_SPECIAL = sizeof special_tokens / sizeof *special_tokens };
 
-/* The texts of those tokens that the file names, in one pass over the vocabulary. */
+/* The texts of those tokens that the file names, in one pass over the vocabulary. A token may be any bytes; a template's strings are UTF-8: such a token is left out. */
 static m40llm_status set_special_tokens(struct m40_template *t, const struct m40_gguf *gguf, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
@@ -35,7 +36,7 @@ static m40llm_status set_special_tokens(struct m40_template *t, const struct m40
     }
     for (uint64_t id = 0; m40_gguf_next_string(tokens, &cursor, &text); id++)
         for (int k = 0; k < N_SPECIAL; k++)
-            if (ids[k] == id)
+            if (ids[k] == id && m40_utf8_is_valid(text.data, text.n_bytes))
                 M40_TRY(m40_template_set_default(t, special_tokens[k].variable, text, err));
 fail:
     return status;

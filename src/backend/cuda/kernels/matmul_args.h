@@ -17,7 +17,6 @@
 #define MATMUL_GROUP 8   /* chunks of a group sum */
 
 #define MATVEC_GROUP_THREADS 256 /* a warp for each chunk of a group */
-#define MATVEC_MAX_TOKENS    16
 /* The kernels for so many tokens or fewer stream through row tiles with x in shared memory (matvec_tmpl.h); it has no room for the x of more (matvec_wide_tmpl.h). */
 #define MATVEC_STREAM_TOKENS 4
 /* Row tiles that a warp works on at once. From four tokens on each x that is loaded serves several rows of a lane: measured to pay there, and not below; four where a format leaves the

@@ -120,7 +120,7 @@ M40_HD uint32_t matmul_chunk_cols(uint32_t n_cols, uint32_t chunk)
     return first >= n_cols ? 0 : n_cols - first < MATMUL_CHUNK ? n_cols - first : MATMUL_CHUNK;
 }
 
-/* The sum of the partials of all groups of a mat-vec's row, in order; they are all asked for before the first is added. */
+/* The sum of the partials of all groups of a mat-vec's row, in order; MATMUL_TOTAL_AHEAD are asked for before the first of them is added. */
 M40_HD float matmul_total(const struct matmul_kernel_args *args, uint32_t n_groups, uint32_t token, uint32_t row)
 {
     const float *partial = &args->partials[(uint64_t)token * args->n_rows + row];

@@ -1,7 +1,7 @@
 /* matvec<T>_<format>: y for MATVEC_T tokens or fewer, in the order of docs/numerics.md. Included by matmul_tmpl.h once for each T.
  *
  * All blocks are resident at once, and each streams through many row tiles. A block owns a span of K, one group of chunks or two; its warp w owns chunk w of the span and has that chunk's x in
- * shared memory for good. It takes MATVEC_R row tiles at a time: lane i owns row i of each and walks the chunk's columns upwards with one accumulator a row and token, weights straight from memory
+ * shared memory for good. It takes MATVEC_R row tiles at a time: lane i owns row i of each and walks the chunk's columns upwards with a sub-block's and the chunk's sum for each row and token, weights straight from memory
  * (coalesced pieces of 16 bytes, asked for MATVEC_AHEAD sub-blocks before their use, across the end of a tile), x from shared memory (the same address in all lanes: a broadcast). Then the block
  * adds the chunk sums in order, by warps that take turns. Where K has several spans, the last block of the same rows to end adds the sums of the groups in order.
  *
@@ -10,7 +10,7 @@
 #define MATVEC_JOIN(name, t)          MATVEC_JOIN_EXPANDED(name, t)
 #define MATVEC_JOIN_EXPANDED(name, t) name##t
 
-#define MATVEC_STEP  (MATVEC_T < 4 ? 4 / MATVEC_T : 1) /* columns whose x is one or more whole 128-bit loads */
+#define MATVEC_STEP  (MATVEC_T < 4 ? 4 / MATVEC_T : 1) /* columns whose x is one 128-bit load */
 #define MATVEC_R     MATVEC_ROW_TILES(MATVEC_T, MATMUL_IS_PLAIN)
 #define MATVEC_WARPS (MATVEC_SPAN_GROUPS(MATVEC_T) * MATMUL_GROUP) /* of a block, at most */
 /* Floats of a sub-block's x, with a gap that puts the sub-blocks of a chunk into different banks. */

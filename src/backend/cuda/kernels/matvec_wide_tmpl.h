@@ -1,7 +1,7 @@
 /* matvec<T>_<format> for 8 and 16 tokens or fewer, whose x is too much to stay in shared memory as in matvec_tmpl.h. In the order of docs/numerics.md; included by matmul_tmpl.h once for each T.
  *
- * A block owns MATVEC_R row tiles and one group of K; warp w owns chunk w of the group, and its lane i row i of each tile: it walks the chunk's columns upwards with one
- * accumulator a row and token, weights straight from memory (coalesced pieces of 16 bytes), x from shared memory (the same address in all lanes: a broadcast). Then the
+ * A block owns MATVEC_R row tiles and one group of K; warp w owns chunk w of the group, and its lane i row i of each tile: it walks the chunk's columns upwards with a
+ * sub-block's and the chunk's sum for each row and token, weights straight from memory (coalesced pieces of 16 bytes), x from shared memory (the same address in all lanes: a broadcast). Then the
  * block adds the chunk sums in order. Where there are several groups, the last block of the same rows to arrive adds their sums in order.
  *
  * x lies in shared memory as [column][token], so that one 128-bit load serves four tokens; a warp takes its chunk in stages, and waits for nobody until its end. */
