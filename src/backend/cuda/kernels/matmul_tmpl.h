@@ -84,7 +84,7 @@ M40_HD float matmul_sum_link(float sum, float x, uint32_t c)
 /* The sum of a sub-block's x as the kernels use it: what its sum of products begins with; or, for offsets, itself. */
 M40_HD float matmul_sum_end(float sum)
 {
-    return MATMUL_HAS_OFFSETS ? sum * M40_X_UNIT : -((float)MATMUL_BIAS * sum) * M40_BIAS_UNIT;
+    return sum * (MATMUL_HAS_OFFSETS ? M40_X_UNIT : -(float)MATMUL_BIAS * M40_BIAS_UNIT); /* by one factor: bias * sum might be infinite */
 }
 
 M40_HD float matmul_first(float sums, float acc)
