@@ -97,6 +97,7 @@ void exchange_close(struct exchange *x)
     pthread_mutex_unlock(&s->lock);
     s->n_by_class[x->status / 100 < 6 ? x->status / 100 : 0]++;
     write_log(x, &result);
+    completion_free(&x->completion);
     let_go(x);
 }
 
@@ -165,7 +166,7 @@ bool exchange_submit(struct exchange *x, const int32_t *ids, size_t n_ids, m40ll
     x->n_holders++;
     if (m40llm_submit(x->engine, ids, n_ids, options, &x->id, &err) != M40LLM_OK) {
         x->n_holders--;
-        return fail_of(f, err.code == M40LLM_CONTEXT_FULL ? prompt_param : NULL, &err);
+        return fail_of(f, prompt_param, &err);
     }
     pthread_mutex_lock(&s->lock);
     x->next = s->active;

@@ -24,6 +24,8 @@ static const struct route routes[] = {
     {.method = "GET", .path = "/health", .handle = handle_health, .without_model = true, .without_key = true},
     {.method = "GET", .path = "/v1/models", .handle = handle_models},
     {.method = "GET", .path = "/props", .handle = handle_props},
+    {.method = "POST", .path = "/v1/chat/completions", .handle = handle_chat},
+    {.method = "POST", .path = "/v1/completions", .handle = handle_completions},
 };
 
 enum { N_ROUTES = sizeof routes / sizeof *routes };

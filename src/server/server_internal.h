@@ -79,6 +79,7 @@ struct exchange {
     int fd;
     struct exchange *next, **link; /* in server.active, under its lock; link NULL: not there */
     uint64_t id;                   /* of the engine's request; set before it is in that list; 0: none */
+    struct completion *completion; /* completion.h's; the connection's alone. NULL: no text is asked for */
     m40llm_engine *engine;         /* the events outlive the server */
     bool wants_tokens;             /* events without text are kept, too */
     atomic_bool is_gone;           /* the client hung up */
@@ -135,6 +136,12 @@ enum MHD_Result reply(struct exchange *x, unsigned status, const char *content_t
 enum MHD_Result handle_health(struct exchange *x);
 enum MHD_Result handle_models(struct exchange *x);
 enum MHD_Result handle_props(struct exchange *x);
+enum MHD_Result handle_chat(struct exchange *x);
+enum MHD_Result handle_completions(struct exchange *x);
+enum MHD_Result handle_generate(struct exchange *x);
+
+/* completion.c */
+void completion_free(struct completion **c);
 
 uint64_t server_now_ns(void);
 
