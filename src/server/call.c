@@ -232,7 +232,7 @@ static void read_logprobs(struct call *c, const struct fields *o)
 
 static void read_lengths(struct call *c, const struct fields *o, uint32_t n_ctx)
 {
-    int64_t most = c->kind == CALL_CHAT ? n_ctx : 16, least = 0, n = 1;
+    int64_t most = c->kind == CALL_CHAT ? n_ctx : c->kind == CALL_TEXT ? 16 : 128, least = 0, n = 1;
 
     fields_whole(o, "max_tokens", 1, INT32_MAX, &most);
     fields_whole(o, "max_completion_tokens", 1, INT32_MAX, &most);

@@ -139,6 +139,9 @@ enum MHD_Result handle_props(struct exchange *x);
 enum MHD_Result handle_chat(struct exchange *x);
 enum MHD_Result handle_completions(struct exchange *x);
 enum MHD_Result handle_generate(struct exchange *x);
+enum MHD_Result handle_tokenize(struct exchange *x);
+enum MHD_Result handle_detokenize(struct exchange *x);
+enum MHD_Result handle_metrics(struct exchange *x);
 
 /* completion.c */
 void completion_free(struct completion **c);

@@ -2,6 +2,7 @@
 """Chats and completions: shapes, streams, parameters, bad input, clients that leave. The demo model has no chat template: it is given one."""
 import json
 import math
+import re
 import select
 import socket
 import struct
@@ -282,6 +283,56 @@ def test_connection_is_kept():
     connection.request("GET", "/health")
     assert connection.getresponse().read() == b'{"status":"ready"}'
     connection.close()
+
+
+def test_generate():
+    whole = ok("/generate", {"prompt": PROMPT, "max_tokens": 12, "temperature": 0}).json()
+    assert set(whole) == {"text", "finish_reason", "usage"} and whole["finish_reason"] == "length" and whole["usage"]["completion_tokens"] == 12
+    assert whole["text"] == ok(TEXT, text()).json()["choices"][0]["text"]
+    events = ok("/generate", {"prompt": PROMPT, "max_tokens": 12, "temperature": 0, "stream": True}).events()
+    assert "".join(e["text"] for e in events) == whole["text"] and all(e["finish_reason"] is None for e in events[:-1])
+    assert events[-1]["finish_reason"] == "length" and events[-1]["usage"]["completion_tokens"] == 12
+    assert ok("/generate", {"prompt": PROMPT, "seed": 3, "top_k": 5, "max_tokens": 3}).json() == ok("/generate", {"prompt": PROMPT, "seed": 3, "top_k": 5, "max_tokens": 3}).json()
+    server.refused(400, "n", "/generate", {"prompt": "a", "n": 2})
+    server.refused(400, "prompt", "/generate", {})
+
+
+def test_tokenize():
+    answer = ok("/tokenize", {"text": PROMPT}).json()
+    assert answer["count"] == len(answer["tokens"]) == ok(TEXT, text()).json()["usage"]["prompt_tokens"]
+    assert ok("/detokenize", {"tokens": answer["tokens"]}).json()["text"].strip() == PROMPT
+    for sample in ("", "é ü 漢字 🙂\n\t", "a" * 1000):
+        tokens = ok("/tokenize", {"text": sample, "add_bos": False}).json()["tokens"]
+        assert ok("/detokenize", {"tokens": tokens}).json()["text"] == sample, sample
+    for value in (None, 5, ["a"]):
+        server.refused(400, "text", "/tokenize", {"text": value})
+        server.refused(400, "tokens", "/detokenize", {"tokens": value})
+    server.refused(400, "tokens", "/detokenize", {"tokens": [4096]})
+    server.refused(400, "special", "/tokenize", {"text": "a", "special": 1})
+    server.refused(400, "content", "/tokenize", {"content": "a"})
+
+
+def metrics():
+    reply = server.get("/metrics")
+    assert reply.status == 200 and reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = reply.body.decode().splitlines()
+    assert reply.body.endswith(b"\n") and all(re.fullmatch(r"# (HELP|TYPE) m40llm_\w+ .+|m40llm_\w+(\{\w+=\"[^\"]+\"\})? [-+.e0-9]+", line) for line in lines)
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+
+def test_metrics():
+    before = metrics()
+    ok(TEXT, text(max_tokens=9))
+    after = metrics()
+    assert after["m40llm_generated_tokens_total"] == before["m40llm_generated_tokens_total"] + 9
+    assert after["m40llm_requests_total"] == before["m40llm_requests_total"] + 1
+    assert after['m40llm_requests_ended_total{finish="length"}'] == before['m40llm_requests_ended_total{finish="length"}'] + 1
+    assert after['m40llm_http_responses_total{class="2"}'] >= before['m40llm_http_responses_total{class="2"}'] + 1
+    assert after["m40llm_first_token_seconds_count"] == before["m40llm_first_token_seconds_count"] + 1
+    for name in ("step_seconds", "first_token_seconds", "token_seconds", "batch_tokens"):
+        buckets = [v for k, v in after.items() if k.startswith(f"m40llm_{name}_bucket")]
+        assert buckets == sorted(buckets) and buckets[-1] == after[f"m40llm_{name}_count"] > 0
+    assert after["m40llm_waiting"] == after["m40llm_running"] == after['m40llm_kv_pages{state="used"}'] == 0  # the clients that left freed theirs
 
 
 def test_log_counts_tokens():
