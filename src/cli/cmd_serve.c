@@ -75,13 +75,11 @@ static char *model_name(const struct cli_settings *settings)
 
 static int serve_model(struct server *server, struct cli_settings *settings)
 {
-    struct cli_session session;
+    struct cli_session session = {0};
     struct server_model model = {0};
     char *name = model_name(settings), *text = NULL;
     int rc = name ? cli_session_open(&session, settings, settings->args[0], SESSION_TOKENIZER | SESSION_SAY_CTX, 0) : cli_no_memory();
 
-    if (!name)
-        return rc;
     if (rc == CLI_OK)
         rc = read_template(settings, session.file, &text, &model.template_);
     if (rc == CLI_OK) {

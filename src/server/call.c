@@ -293,5 +293,8 @@ void call_free(struct call *c)
     free(c->stops);
     free(c->stop_tokens);
     json_decref(c->object);
-    *c = (struct call){0};
+    c->ids = c->stop_tokens = NULL;
+    c->bias = NULL;
+    c->stops = NULL;
+    c->object = NULL;
 }

@@ -20,7 +20,7 @@ struct call {
     json_t *object;
 };
 
-/* Zero it first. false: *f says why. Free it in any case. */
+/* Zero it first. false: *f says why. Free it in any case. Freed, it has no pointers left; the rest stays. */
 bool call_parse(struct call *c, enum call_kind kind, const struct server_model *m, const struct m40_buf *body, struct failure *f);
 void call_free(struct call *c);
 

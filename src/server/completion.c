@@ -174,7 +174,7 @@ static bool start(struct exchange *x, enum call_kind kind)
     if (!c)
         return fail(&x->failure, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, "out of memory for the request");
     ok = call_parse(&c->call, kind, m, &x->body, &x->failure);
-    m40_buf_free(&x->body);
+    exchange_drop_body(x);
     if (!ok)
         return false;
     c->created = time(NULL);
@@ -188,7 +188,9 @@ static bool start(struct exchange *x, enum call_kind kind)
         c->choices[i].thinking.state = c->call.starts_thinking ? THINKING_YES : THINKING_MAYBE;
     }
     x->wants_tokens = c->call.options.logprobs;
-    return exchange_submit(x, c->call.ids, c->call.n_ids, &c->call.options, call_prompt_field(kind), &x->failure);
+    ok = exchange_submit(x, c->call.ids, c->call.n_ids, &c->call.options, call_prompt_field(kind), &x->failure);
+    call_free(&c->call); /* many may wait */
+    return ok;
 }
 
 static enum MHD_Result generate(struct exchange *x, enum call_kind kind)

@@ -49,11 +49,16 @@ struct exchange *exchange_open(struct server *s, struct MHD_Connection *connecti
     return x;
 }
 
+void exchange_drop_body(struct exchange *x)
+{
+    x->server->n_body_bytes -= x->body.n_bytes;
+    m40_buf_free(&x->body);
+}
+
 static void let_go(struct exchange *x)
 {
     if (--x->n_holders > 0)
         return;
-    m40_buf_free(&x->body);
     m40_buf_free(&x->events);
     pthread_mutex_destroy(&x->lock);
     free(x);
@@ -87,6 +92,8 @@ void exchange_close(struct exchange *x)
         x->is_gone = true;
         m40llm_forget(x->engine, x->id);
     }
+    completion_free(&x->completion);
+    exchange_drop_body(x);
     pthread_mutex_lock(&s->lock);
     if (x->link) {
         *x->link = x->next;
@@ -97,7 +104,6 @@ void exchange_close(struct exchange *x)
     pthread_mutex_unlock(&s->lock);
     s->n_by_class[x->status / 100 < 6 ? x->status / 100 : 0]++;
     write_log(x, &result);
-    completion_free(&x->completion);
     let_go(x);
 }
 
@@ -184,7 +190,7 @@ bool exchange_take(struct exchange *x, bool at_end, struct m40_buf *out, bool *e
 
     pthread_mutex_lock(&x->lock);
     *ended = x->has_ended;
-    is_there = x->has_ended || (!at_end && x->events.n_bytes > 0);
+    is_there = x->is_gone || x->has_ended || (!at_end && x->events.n_bytes > 0);
     if (is_there) {
         *out = x->events;
         x->events = (struct m40_buf){0};
@@ -197,6 +203,19 @@ bool exchange_take(struct exchange *x, bool at_end, struct m40_buf *out, bool *e
     return is_there;
 }
 
+/* Cancels the request, and has its connection closed. */
+static void hang_up(struct exchange *x)
+{
+    m40llm_cancel(x->engine, x->id);
+    pthread_mutex_lock(&x->lock);
+    x->is_gone = x->is_gone || !x->has_ended; /* one that has all, and leaves, is no loss */
+    if (x->is_suspended) {
+        x->is_suspended = false;
+        MHD_resume_connection(x->connection);
+    }
+    pthread_mutex_unlock(&x->lock);
+}
+
 void exchanges_watch(struct server *s)
 {
     pthread_mutex_lock(&s->lock);
@@ -204,18 +223,19 @@ void exchanges_watch(struct server *s)
         struct pollfd p = {.fd = x->fd, .events = POLLRDHUP};
 
         /* MHD closes a socket after exchange_close, which needs this lock: it is still ours. */
-        if (!x->is_gone && poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR))) {
-            x->is_gone = true;
-            m40llm_cancel(s->model.engine, x->id);
-        }
+        if (!x->is_gone && poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+            hang_up(x);
     }
     pthread_mutex_unlock(&s->lock);
 }
 
-void exchanges_cancel(struct server *s)
+void exchanges_cancel(struct server *s, bool at_once)
 {
     pthread_mutex_lock(&s->lock);
     for (struct exchange *x = s->active; x; x = x->next)
-        m40llm_cancel(s->model.engine, x->id);
+        if (at_once)
+            hang_up(x);
+        else
+            m40llm_cancel(x->engine, x->id);
     pthread_mutex_unlock(&s->lock);
 }

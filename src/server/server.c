@@ -17,6 +17,7 @@ enum {
     WATCH_MS = 100,
     END_MS = 5000,       /* for cancelled answers to leave */
     BODY_S = 120,        /* for a request's body to arrive */
+    BODIES_FACTOR = 32,  /* so many times the limit of one are all bodies that are held together */
     DISCARD_FACTOR = 64, /* so many times the limit of a body is read before the connection is cut */
 };
 
@@ -114,7 +115,7 @@ static void refuse_body(struct exchange *x)
 {
     fail(&x->failure, MHD_HTTP_CONTENT_TOO_LARGE, NULL, "body_too_large", "the request's body is longer than %llu bytes",
          (unsigned long long)x->server->options.max_body_bytes);
-    m40_buf_free(&x->body);
+    exchange_drop_body(x);
 }
 
 /* The headers are there. */
@@ -148,8 +149,17 @@ static enum MHD_Result take_body(struct exchange *x, const char *data, size_t n_
         refuse_body(x);
     if (x->n_received / DISCARD_FACTOR > limit || server_now_ns() - x->start_ns > BODY_S * (uint64_t)1000000000)
         return MHD_NO;
-    if (x->failure.status == 0 && !m40_buf_append(&x->body, data, n_bytes))
+    if (x->failure.status)
+        return MHD_YES;
+    if (x->server->n_body_bytes + n_bytes > limit * BODIES_FACTOR) {
+        x->failure.retry_s = 1;
+        fail(&x->failure, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, NULL, "too many large requests at once");
+        exchange_drop_body(x);
+    } else if (m40_buf_append(&x->body, data, n_bytes)) {
+        x->server->n_body_bytes += n_bytes;
+    } else {
         fail(&x->failure, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, "out of memory for the request");
+    }
     return MHD_YES;
 }
 
@@ -263,6 +273,7 @@ bool server_open(struct server **out, const struct server_options *options, char
     s->options = *options;
     s->listen_fd = -1;
     s->start_time = time(NULL);
+    json_object_seed(0); /* before there are threads */
     if (!open_socket(s, why, why_bytes))
         goto fail;
     if (!make_url(s, &loopback) || !start_daemon(s)) {
@@ -337,7 +348,9 @@ void server_run(struct server *s, bool (*stop)(void))
     s->state = SERVER_DRAINING;
     stop_accepting(s);
     wait_until_idle(s, s->options.drain_s * (uint64_t)1000);
-    exchanges_cancel(s);
+    exchanges_cancel(s, false);
+    wait_until_idle(s, END_MS);
+    exchanges_cancel(s, true); /* MHD must not be stopped with suspended connections */
     wait_until_idle(s, END_MS);
 }
 

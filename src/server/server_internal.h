@@ -57,6 +57,7 @@ struct server {
     _Atomic(enum server_state) state;
     time_t start_time;
     atomic_ullong n_exchanges;   /* so far: numbers them */
+    atomic_ullong n_body_bytes;  /* that are held */
     atomic_ullong n_by_class[6]; /* of answers: by the status' first digit */
     pthread_mutex_t lock;        /* of what follows */
     struct exchange *active;     /* those with a request in the engine */
@@ -106,6 +107,8 @@ struct event_record {
 
 /* NULL: no memory. */
 struct exchange *exchange_open(struct server *s, struct MHD_Connection *connection, const char *method, const char *path);
+/* Frees the body when it has been read, or is not wanted. */
+void exchange_drop_body(struct exchange *x);
 /* The connection is through with it. */
 void exchange_close(struct exchange *x);
 
@@ -114,13 +117,13 @@ void exchange_close(struct exchange *x);
 bool exchange_submit(struct exchange *x, const int32_t *ids, size_t n_ids, m40llm_request_options *options, const char *prompt_param,
                      struct failure *f);
 /* Takes the events that have come into *out (which must be empty). false: there are none, and the connection is suspended until there are, or, with
- * `at_end`, until there are all. *ended: no more will come. */
+ * `at_end`, until there are all. *ended: no more will come. With x->is_gone nothing is waited for. */
 bool exchange_take(struct exchange *x, bool at_end, struct m40_buf *out, bool *ended);
 
 /* Cancels the requests of clients that hung up. Suspended connections see nothing by themselves. */
 void exchanges_watch(struct server *s);
-/* Cancels all. */
-void exchanges_cancel(struct server *s);
+/* Cancels all; at_once: without waiting for what the engine says to it, their connections are closed. */
+void exchanges_cancel(struct server *s, bool at_once);
 
 /* ---- answers (reply.c) ---- */
 

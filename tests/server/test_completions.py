@@ -223,6 +223,19 @@ def stream_socket(**fields):
     return s
 
 
+def metrics():
+    reply = server.get("/metrics")
+    assert reply.status == 200 and reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = reply.body.decode().splitlines()
+    assert reply.body.endswith(b"\n") and all(re.fullmatch(r"# (HELP|TYPE) m40llm_\w+ .+|m40llm_\w+(\{\w+=\"[^\"]+\"\})? [-+.e0-9]+", line) for line in lines)
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+
+def is_idle():
+    now = metrics()
+    return now["m40llm_waiting"] == now["m40llm_running"] == now['m40llm_kv_pages{state="used"}'] == 0
+
+
 def gone_lines():
     return sum(line.endswith(" gone") for line in list(server.log))
 
@@ -240,11 +253,12 @@ def test_clients_that_leave():
             if reset:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             s.close()
-            until(lambda: gone_lines() == before + 1, 1.0)
+            until(lambda: gone_lines() == before + 1 and is_idle(), 1.0)
 
 
 def test_queue_is_full():
     before = gone_lines()
+    until(is_idle)
     sockets = [stream_socket(stream=False) for _ in range(30)]
     until(lambda: len(select.select(sockets, [], [], 0)[0]) == 6)
     for s in select.select(sockets, [], [], 0)[0]:
@@ -252,7 +266,7 @@ def test_queue_is_full():
         assert answer.startswith(b"HTTP/1.1 429 ") and b"\r\nRetry-After: 1\r\n" in answer and b'"type":"rate_limit_error"' in answer, answer
     for s in sockets:
         s.close()
-    until(lambda: gone_lines() == before + 24)
+    until(lambda: gone_lines() == before + 24 and is_idle())
     assert ok(TEXT, text()).json()["choices"]
 
 
@@ -312,14 +326,6 @@ def test_tokenize():
     server.refused(400, "content", "/tokenize", {"content": "a"})
 
 
-def metrics():
-    reply = server.get("/metrics")
-    assert reply.status == 200 and reply.headers["content-type"].startswith("text/plain; version=0.0.4")
-    lines = reply.body.decode().splitlines()
-    assert reply.body.endswith(b"\n") and all(re.fullmatch(r"# (HELP|TYPE) m40llm_\w+ .+|m40llm_\w+(\{\w+=\"[^\"]+\"\})? [-+.e0-9]+", line) for line in lines)
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
-
-
 def test_metrics():
     before = metrics()
     ok(TEXT, text(max_tokens=9))
@@ -332,7 +338,7 @@ def test_metrics():
     for name in ("step_seconds", "first_token_seconds", "token_seconds", "batch_tokens"):
         buckets = [v for k, v in after.items() if k.startswith(f"m40llm_{name}_bucket")]
         assert buckets == sorted(buckets) and buckets[-1] == after[f"m40llm_{name}_count"] > 0
-    assert after["m40llm_waiting"] == after["m40llm_running"] == after['m40llm_kv_pages{state="used"}'] == 0  # the clients that left freed theirs
+    until(is_idle)
 
 
 def test_log_counts_tokens():
