@@ -14,7 +14,7 @@ PYTHON ?= python3
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 PKGS := libpcre2-8 libutf8proc jansson
-CLI_PKGS := jansson
+CLI_PKGS := jansson libmicrohttpd libutf8proc
 TEST_PKGS := cmocka jansson
 
 # WERROR= for a compiler newer than this code.

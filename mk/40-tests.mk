@@ -19,6 +19,9 @@ $(FAKE_CUBLAS): $(BUILD)/obj/tests/fake_cublas/fake_cublas.o
 $(BUILD)/tests/test_cublas $(BUILD)/tests/test_cli: | $(FAKE_CUBLAS) $(EMU_TEST_LIB)
 -include $(BUILD)/obj/tests/fake_cublas/fake_cublas.d
 
+# The server's one part that is no face on the network.
+$(BUILD)/tests/test_thinking: $(BUILD)/obj/src/server/thinking.o
+
 .PHONY: unit
 unit: $(UNIT_BINS)
 

@@ -28,7 +28,8 @@ quick-check:
 	$(MAKE) --no-print-directory -s -j$(JOBS) all-tests
 	tests/list.sh $(BUILD) none quick | tests/run.sh $(BUILD)/logs-quick -j $(TEST_JOBS)
 
-# The engine's threads under ThreadSanitizer.
+# The engine's and the server's threads under ThreadSanitizer.
 tsan:
-	$(MAKE) --no-print-directory -s -j$(JOBS) SAN=thread BUILD=$(TSAN_BUILD) $(TSAN_TESTS:%=$(TSAN_BUILD)/tests/%)
-	for t in $(TSAN_TESTS); do echo "tsan-$$t 600 $(TSAN_BUILD)/tests/$$t"; done | tests/run.sh $(BUILD)/logs-tsan -j $(TEST_JOBS)
+	$(MAKE) --no-print-directory -s -j$(JOBS) SAN=thread BUILD=$(TSAN_BUILD) $(TSAN_BUILD)/m40llm $(TSAN_TESTS:%=$(TSAN_BUILD)/tests/%)
+	{ for t in $(TSAN_TESTS); do echo "tsan-$$t 600 $(TSAN_BUILD)/tests/$$t"; done; \
+		echo "tsan-server 600 M40LLM_BIN=$(TSAN_BUILD)/m40llm python3 tests/server/test_completions.py"; } | tests/run.sh $(BUILD)/logs-tsan -j $(TEST_JOBS)

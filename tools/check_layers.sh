@@ -12,7 +12,7 @@ backend: base tensor
 model: base tensor gguf backend
 engine: base model tokenizer backend
 api: base tensor gguf tokenizer backend model engine
-cli: base
+cli: base server
 server: base
 '
 failed=0

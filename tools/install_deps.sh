@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # install_deps.sh [build|test]: installs the Debian/Ubuntu packages that are missing, and says which. Does nothing where all are there.
 set -eu
-build="build-essential pkg-config clang libpcre2-dev libutf8proc-dev libjansson-dev"
-test="libcmocka-dev"
+build="build-essential pkg-config clang libpcre2-dev libutf8proc-dev libjansson-dev libmicrohttpd-dev"
+test="libcmocka-dev python3"
 want=$build
 [ "${1:-build}" = test ] && want="$build $test"
 
-have() { # clang may be there under another package or version; everything else goes by its package
+have() { # clang and python3 may be there from elsewhere; everything else goes by its package
     case $1 in
     clang) command -v "${CLANG:-clang}" >/dev/null 2>&1 ;;
+    python3) command -v python3 >/dev/null 2>&1 ;;
     *) dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed' ;;
     esac
 }

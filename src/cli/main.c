@@ -20,6 +20,7 @@ static const struct cli_command commands[] = {
     {"perplexity", CMD_PERPLEXITY, "MODEL -f FILE [options]", "Mean negative log-likelihood and perplexity of a text.", cmd_perplexity, 1, 1},
     {"bench", CMD_BENCH, "(MODEL | --synth SHAPE:TYPE) [options]",
      "Prefill and decode speed, with the share of the device's measured read bandwidth.", cmd_bench, 0, 1},
+    {"serve", CMD_SERVE, "MODEL [options]", "Answer over HTTP, as OpenAI's API does (docs/api.md).", cmd_serve, 1, 1},
     {"synth", CMD_SYNTH, "--shape SHAPE --type TYPE -o FILE", "Write a deterministic random model.", cmd_synth, 0, 0},
 };
 

@@ -20,8 +20,9 @@ enum cli_command_bit {
     CMD_BENCH = 1 << 7,
     CMD_SYNTH = 1 << 8,
     CMD_RENDER = 1 << 9,
-    CMD_COMPUTE = CMD_RUN | CMD_LOGITS | CMD_PERPLEXITY | CMD_BENCH,
-    CMD_ALL = (1 << 10) - 1,
+    CMD_SERVE = 1 << 10,
+    CMD_COMPUTE = CMD_RUN | CMD_LOGITS | CMD_PERPLEXITY | CMD_BENCH | CMD_SERVE,
+    CMD_ALL = (1 << 11) - 1,
 };
 
 /* What the flags and the environment say. Strings point into argv or the environment. */
@@ -55,6 +56,10 @@ struct cli_settings {
     /* bench, synth */
     uint32_t prompt_tokens, repetitions;
     const char *synth, *shape, *type;
+    /* serve */
+    const char *host, *api_key, *api_key_file, *alias;
+    uint32_t port, parallel, max_requests, max_connections, idle, drain;
+    uint64_t max_body;
     /* positional arguments */
     const char **args;
     int n_args;
@@ -98,5 +103,6 @@ int cmd_tensor(struct cli_settings *settings);
 int cmd_perplexity(struct cli_settings *settings);
 int cmd_bench(struct cli_settings *settings);
 int cmd_synth(struct cli_settings *settings);
+int cmd_serve(struct cli_settings *settings);
 
 #endif

@@ -66,6 +66,8 @@ static m40llm_status open_all(struct cli_session *s, const struct cli_settings *
     engine_options.n_chunk = settings->chunk;
     engine_options.kv_type = cli_kv_type(settings);
     engine_options.kv_bytes = settings->kv_mem;
+    engine_options.n_sequences = settings->parallel;
+    engine_options.n_requests = settings->max_requests;
     engine_options.tokenizer = s->tokenizer;
     return m40llm_engine_open(&s->engine, s->model, &engine_options, err);
 }

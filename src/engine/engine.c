@@ -317,9 +317,9 @@ void m40_engine_close(struct m40_engine **engine)
 
     if (!e)
         return;
-    *engine = NULL;
     if (e->has_thread)
-        stop_thread(e);
+        stop_thread(e); /* callbacks may still come, and may use the engine */
+    *engine = NULL;
     m40_forward_close(&e->forward);
     for (uint32_t i = 0; e->places && i < e->info.n_requests; i++)
         m40_request_free(e->places[i].request);

@@ -87,8 +87,24 @@ static void expect_ok(m40llm_status status, const m40llm_error *err)
         fail_msg("%s: %s", m40llm_status_text(status), err->text);
 }
 
+struct forgetter {
+    m40llm_engine *engine;
+    int n_ends;
+};
+
+static void forget_at_end(void *user, const m40llm_event *event)
+{
+    struct forgetter *f = user;
+
+    if (event->type != M40LLM_EVENT_END)
+        return;
+    f->n_ends++;
+    m40llm_forget(f->engine, event->id);
+}
+
 static void test_from_file_to_text(void **state)
 {
+    struct forgetter forgetter = {0};
     m40llm_device_options device_options = M40LLM_DEVICE_OPTIONS_INIT;
     m40llm_request_options request = M40LLM_REQUEST_OPTIONS_INIT;
     struct answer answer = {.n = 0};
@@ -127,7 +143,14 @@ static void test_from_file_to_text(void **state)
     expect_ok(m40llm_detokenize(tokenizer, ids, n_ids, 0, text, sizeof text, &n_bytes, &err), &err);
     assert_int_equal(n_bytes, 5);
     assert_memory_equal(text, "Hello", 5);
+    forgetter.engine = engine; /* closing is no obstacle to a callback */
+    request.n_max_tokens = 100;
+    request.ignore_end = 1;
+    request.on_event = forget_at_end;
+    request.user = &forgetter;
+    expect_ok(m40llm_submit(engine, ids, n_ids, &request, &id, &err), &err);
     m40llm_engine_close(&engine);
+    assert_int_equal(forgetter.n_ends, 1);
     m40llm_tokenizer_close(&tokenizer);
     m40llm_model_close(&model);
     m40llm_device_close(&device);
