@@ -167,11 +167,6 @@ static inline void simt_load_once_u32x2(const void *p, uint32_t *v)
     v[1] = from[1];
 }
 
-static inline void simt_prefetch(const void *p)
-{
-    (void)p;
-}
-
 static inline float simt_sqrt(float v)
 {
     return __builtin_sqrtf(v);

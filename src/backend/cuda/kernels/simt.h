@@ -51,7 +51,6 @@
  *   uint32_t simt_load_volatile_u32(const uint32_t *p)                    for spinning: always reads memory, and lets other emulated threads run
  *   void simt_fence(void)                                                 __threadfence: earlier writes are seen by the device before later ones
  *   void simt_load_once_u32x4(const void *p, uint32_t *v), simt_load_once_u32x2   16 or 8 aligned bytes of global memory that will not be wanted again: first to leave the caches
- *   void simt_prefetch(const void *p)                                     asks for the cache line of p in global memory
  *   float m40_f16_to_f32(uint16_t), uint16_t m40_f32_to_f16(float)        (device; the emulator takes half.h's)
  *   float m40_bf16_to_f32(uint16_t), m40_bits_to_f32(uint32_t), uint32_t m40_f32_to_bits(float)
  *   float simt_sqrt(float)                                                rounded to nearest

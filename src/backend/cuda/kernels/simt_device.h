@@ -150,11 +150,6 @@ SIMT_INLINE void simt_load_once_u32x2(const void *p, uint32_t *v)
     asm volatile("ld.global.cs.v2.u32 {%0, %1}, [%2];" : "=r"(v[0]), "=r"(v[1]) : "l"(p));
 }
 
-SIMT_INLINE void simt_prefetch(const void *p)
-{
-    asm volatile("prefetch.global.L2 [%0];" : : "l"(p));
-}
-
 /* (x & mask) | bits in one instruction. */
 SIMT_INLINE uint32_t simt_and_or(uint32_t x, uint32_t mask, uint32_t bits)
 {
