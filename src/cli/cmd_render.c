@@ -10,28 +10,18 @@
 /* The template of --template or of the model. */
 static int open_template(const struct cli_settings *settings, m40llm_template **out)
 {
-    const char *path = settings->template_file ? settings->template_file : settings->args[0];
-    m40llm_file *file = NULL;
+    m40llm_file *file;
     m40llm_error err;
     m40llm_status status;
-    char *text;
-    size_t n_bytes;
 
     *out = NULL;
-    if (settings->template_file) {
-        int rc = cli_read_file(path, &text, &n_bytes);
-
-        if (rc != CLI_OK)
-            return rc;
-        status = m40llm_template_compile(out, text, n_bytes, &err);
-        free(text);
-    } else {
-        status = m40llm_file_open(&file, path, &err);
-        if (status == M40LLM_OK)
-            status = m40llm_template_open(out, file, settings->template_name, &err);
-        m40llm_file_close(&file);
-    }
-    return status == M40LLM_OK ? CLI_OK : cli_fail_at(path, &err);
+    if (settings->template_file)
+        return cli_compile_template(settings->template_file, NULL, out);
+    status = m40llm_file_open(&file, settings->args[0], &err);
+    if (status == M40LLM_OK)
+        status = m40llm_template_open(out, file, settings->template_name, &err);
+    m40llm_file_close(&file);
+    return status == M40LLM_OK ? CLI_OK : cli_fail_at(settings->args[0], &err);
 }
 
 static int check_now(const char *now)

@@ -1,24 +1,21 @@
 #define _GNU_SOURCE
 #include "options.h"
+#include "option_values.h"
 
 #include "base/str.h"
 
-#include <errno.h>
 #include <getopt.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { FLAG, TEXT, U32, U64, REAL, SIZE };
-
 /* One row a flag. A flag whose presence matters beside its value names a bool in `seen`. */
 struct flag {
     const char *name;
     char letter; /* 0: none */
-    enum kind kind;
+    enum cli_kind kind;
     unsigned commands;
     size_t offset, seen; /* in cli_settings; seen 0: none */
     const char *argument, *help;
@@ -27,82 +24,67 @@ struct flag {
 #define AT(field) offsetof(struct cli_settings, field)
 
 static const struct flag flags[] = {
-    {"prompt", 'p', TEXT, CMD_RUN | CMD_TOKENIZE, AT(prompt), 0, "TEXT", "the prompt"},
-    {"file", 'f', TEXT, CMD_RUN | CMD_TOKENIZE | CMD_PERPLEXITY, AT(prompt_file), 0, "FILE", "read the text from a file"},
-    {"max-tokens", 'n', U32, CMD_RUN, AT(n), AT(has_n), "N", "tokens to generate (default 128)"},
-    {"temp", 0, REAL, CMD_RUN, AT(temp), 0, "T", "temperature; 0 takes the likeliest token (default 0.8)"},
-    {"top-k", 0, U32, CMD_RUN, AT(top_k), 0, "K", "draw from the K likeliest tokens; 0: all (default 40)"},
-    {"top-p", 0, REAL, CMD_RUN, AT(top_p), 0, "P", "draw from the likeliest tokens that sum to P (default 0.95)"},
-    {"min-p", 0, REAL, CMD_RUN, AT(min_p), 0, "M", "drop tokens less likely than M times the likeliest (default 0.05)"},
-    {"repeat-penalty", 0, REAL, CMD_RUN, AT(repeat_penalty), 0, "R", "penalty for tokens used lately; 1: none (default 1)"},
-    {"frequency-penalty", 0, REAL, CMD_RUN, AT(frequency_penalty), 0, "R", "penalty for each use of a token (default 0)"},
-    {"presence-penalty", 0, REAL, CMD_RUN, AT(presence_penalty), 0, "R", "penalty for any use of a token (default 0)"},
-    {"repeat-last-n", 0, U32, CMD_RUN, AT(repeat_last_n), 0, "N", "tokens that the penalties look back (default 64)"},
-    {"seed", 's', U64, CMD_RUN, AT(seed), AT(has_seed), "S", "seed of the draw (default: random, and printed)"},
-    {"ignore-eos", 0, FLAG, CMD_RUN, AT(ignore_eos), 0, NULL, "go on past end-of-text tokens"},
-    {"echo", 0, FLAG, CMD_RUN, AT(echo), 0, NULL, "print the prompt before the answer"},
-    {"special", 0, FLAG, CMD_RUN | CMD_TOKENIZE | CMD_DETOKENIZE, AT(special), 0, NULL, "text of control tokens stands for those tokens"},
-    {"no-bos", 0, FLAG, CMD_RUN | CMD_TOKENIZE, AT(no_bos), 0, NULL, "do not put the begin-of-text token in front"},
-    {"pieces", 0, FLAG, CMD_TOKENIZE, AT(pieces), 0, NULL, "one line a token: id and text"},
-    {"template", 0, TEXT, CMD_RENDER, AT(template_file), 0, "FILE", "a template instead of the model's"},
-    {"name", 0, TEXT, CMD_RENDER, AT(template_name), 0, "NAME", "one of the templates that the model has beside its usual one"},
-    {"context", 0, TEXT, CMD_RENDER, AT(context), 0, "FILE", "JSON object of the template's variables; '-': standard input"},
-    {"now", 0, TEXT, CMD_RENDER, AT(now), 0, "TIME", "the time that strftime_now shows, e.g. 2026-01-15T12:00:00 (default: the local time)"},
-    {"tokens", 't', TEXT, CMD_LOGITS, AT(tokens), 0, "1,2,3", "token ids to evaluate"},
-    {"all", 0, FLAG, CMD_LOGITS, AT(all), 0, NULL, "a row for every token, not only the last"},
-    {"greedy", 0, U32, CMD_LOGITS, AT(greedy), 0, "N", "go on greedily for N tokens and print their ids"},
-    {"windows", 0, U32, CMD_PERPLEXITY, AT(windows), 0, "N", "windows to score (default: all that the text has)"},
-    {"style", 0, TEXT, CMD_PERPLEXITY, AT(style), 0, "full|llama",
+    {"prompt", 'p', CLI_TEXT, CMD_RUN | CMD_TOKENIZE, AT(prompt), 0, "TEXT", "the prompt"},
+    {"file", 'f', CLI_TEXT, CMD_RUN | CMD_TOKENIZE | CMD_PERPLEXITY, AT(prompt_file), 0, "FILE", "read the text from a file"},
+    {"max-tokens", 'n', CLI_U32, CMD_RUN, AT(n), AT(has_n), "N", "tokens to generate (default 128)"},
+    {"temp", 0, CLI_REAL, CMD_RUN, AT(temp), 0, "T", "temperature; 0 takes the likeliest token (default 0.8)"},
+    {"top-k", 0, CLI_U32, CMD_RUN, AT(top_k), 0, "K", "draw from the K likeliest tokens; 0: all (default 40)"},
+    {"top-p", 0, CLI_REAL, CMD_RUN, AT(top_p), 0, "P", "draw from the likeliest tokens that sum to P (default 0.95)"},
+    {"min-p", 0, CLI_REAL, CMD_RUN, AT(min_p), 0, "M", "drop tokens less likely than M times the likeliest (default 0.05)"},
+    {"repeat-penalty", 0, CLI_REAL, CMD_RUN, AT(repeat_penalty), 0, "R", "penalty for tokens used lately; 1: none (default 1)"},
+    {"frequency-penalty", 0, CLI_REAL, CMD_RUN, AT(frequency_penalty), 0, "R", "penalty for each use of a token (default 0)"},
+    {"presence-penalty", 0, CLI_REAL, CMD_RUN, AT(presence_penalty), 0, "R", "penalty for any use of a token (default 0)"},
+    {"repeat-last-n", 0, CLI_U32, CMD_RUN, AT(repeat_last_n), 0, "N", "tokens that the penalties look back (default 64)"},
+    {"seed", 's', CLI_U64, CMD_RUN, AT(seed), AT(has_seed), "S", "seed of the draw (default: random, and printed)"},
+    {"ignore-eos", 0, CLI_FLAG, CMD_RUN, AT(ignore_eos), 0, NULL, "go on past end-of-text tokens"},
+    {"echo", 0, CLI_FLAG, CMD_RUN, AT(echo), 0, NULL, "print the prompt before the answer"},
+    {"special", 0, CLI_FLAG, CMD_RUN | CMD_TOKENIZE | CMD_DETOKENIZE, AT(special), 0, NULL, "text of control tokens stands for those tokens"},
+    {"no-bos", 0, CLI_FLAG, CMD_RUN | CMD_TOKENIZE, AT(no_bos), 0, NULL, "do not put the begin-of-text token in front"},
+    {"pieces", 0, CLI_FLAG, CMD_TOKENIZE, AT(pieces), 0, NULL, "one line a token: id and text"},
+    {"template", 0, CLI_TEXT, CMD_RENDER, AT(template_file), 0, "FILE", "a template instead of the model's"},
+    {"name", 0, CLI_TEXT, CMD_RENDER, AT(template_name), 0, "NAME", "one of the templates that the model has beside its usual one"},
+    {"context", 0, CLI_TEXT, CMD_RENDER, AT(context), 0, "FILE", "JSON object of the template's variables; '-': standard input"},
+    {"now", 0, CLI_TEXT, CMD_RENDER, AT(now), 0, "TIME", "the time that strftime_now shows, e.g. 2026-01-15T12:00:00 (default: the local time)"},
+    {"tokens", 't', CLI_TEXT, CMD_LOGITS, AT(tokens), 0, "1,2,3", "token ids to evaluate"},
+    {"all", 0, CLI_FLAG, CMD_LOGITS, AT(all), 0, NULL, "a row for every token, not only the last"},
+    {"greedy", 0, CLI_U32, CMD_LOGITS, AT(greedy), 0, "N", "go on greedily for N tokens and print their ids"},
+    {"windows", 0, CLI_U32, CMD_PERPLEXITY, AT(windows), 0, "N", "windows to score (default: all that the text has)"},
+    {"style", 0, CLI_TEXT, CMD_PERPLEXITY, AT(style), 0, "full|llama",
      "full: every token of [BOS + 511 tokens] (default); llama: the second half of 512-token chunks, as llama.cpp does"},
-    {"prompt-tokens", 'p', U32, CMD_BENCH, AT(prompt_tokens), AT(has_prompt_tokens), "N", "prompt tokens (default 512)"},
-    {"max-tokens", 'n', U32, CMD_BENCH, AT(n), AT(has_n), "N", "tokens to generate (default 128)"},
-    {"repetitions", 'r', U32, CMD_BENCH, AT(repetitions), 0, "N", "runs to take the median of (default 5)"},
-    {"synth", 0, TEXT, CMD_BENCH, AT(synth), 0, "SHAPE:TYPE", "a random model instead of a file, e.g. 8b:q4_k"},
-    {"shape", 0, TEXT, CMD_SYNTH, AT(shape), 0, "SHAPE", "dimensions of the model"},
-    {"type", 0, TEXT, CMD_SYNTH, AT(type), 0, "TYPE", "type of its matrices, e.g. f16, q4_k"},
-    {"host", 0, TEXT, CMD_SERVE, AT(host), 0, "HOST", "address to listen at; 0.0.0.0 or ::: all (default 127.0.0.1)"},
-    {"port", 0, U32, CMD_SERVE, AT(port), 0, "PORT", "port to listen at; 0: any that is free, and printed (default 8080)"},
-    {"api-key", 0, TEXT, CMD_SERVE, AT(api_key), 0, "KEY",
+    {"prompt-tokens", 'p', CLI_U32, CMD_BENCH, AT(prompt_tokens), AT(has_prompt_tokens), "N", "prompt tokens (default 512)"},
+    {"max-tokens", 'n', CLI_U32, CMD_BENCH, AT(n), AT(has_n), "N", "tokens to generate (default 128)"},
+    {"repetitions", 'r', CLI_U32, CMD_BENCH, AT(repetitions), 0, "N", "runs to take the median of (default 5)"},
+    {"synth", 0, CLI_TEXT, CMD_BENCH, AT(synth), 0, "SHAPE:TYPE", "a random model instead of a file, e.g. 8b:q4_k"},
+    {"shape", 0, CLI_TEXT, CMD_SYNTH, AT(shape), 0, "SHAPE", "dimensions of the model"},
+    {"type", 0, CLI_TEXT, CMD_SYNTH, AT(type), 0, "TYPE", "type of its matrices, e.g. f16, q4_k"},
+    {"host", 0, CLI_TEXT, CMD_SERVE, AT(host), 0, "HOST", "address to listen at; 0.0.0.0 or ::: all (default 127.0.0.1)"},
+    {"port", 0, CLI_U32, CMD_SERVE, AT(port), 0, "PORT", "port to listen at; 0: any that is free, and printed (default 8080)"},
+    {"api-key", 0, CLI_TEXT, CMD_SERVE, AT(api_key), 0, "KEY",
      "what clients must send as 'Authorization: Bearer KEY'; other users of the machine can see it"},
-    {"api-key-file", 0, TEXT, CMD_SERVE, AT(api_key_file), 0, "FILE", "the same from a file's first line"},
-    {"alias", 0, TEXT, CMD_SERVE, AT(alias), 0, "NAME", "the model's name for clients (default: the file's, without .gguf)"},
-    {"chat-template", 0, TEXT, CMD_SERVE, AT(template_file), 0, "FILE", "a chat template instead of the model's"},
-    {"parallel", 0, U32, CMD_SERVE, AT(parallel), 0, "N", "answers that are computed at once (default 16)"},
-    {"max-requests", 0, U32, CMD_SERVE, AT(max_requests), 0, "N", "requests that run or wait at once; one more is told to come later (default 256)"},
-    {"max-connections", 0, U32, CMD_SERVE, AT(max_connections), 0, "N", "connections at once (default 512)"},
-    {"max-body", 0, SIZE, CMD_SERVE, AT(max_body), 0, "BYTES", "of a request (default 8M)"},
-    {"idle", 0, U32, CMD_SERVE, AT(idle), 0, "S", "seconds after which a client that neither sends nor reads is disconnected (default 60)"},
-    {"drain", 0, U32, CMD_SERVE, AT(drain), 0, "S", "seconds that answers may go on after SIGTERM (default 30)"},
-    {"output", 'o', TEXT, CMD_LOGITS | CMD_TENSOR | CMD_SYNTH, AT(output), 0, "FILE", "file to write"},
-    {"json", 0, FLAG, CMD_RUN | CMD_BENCH, AT(json), 0, NULL, "one JSON object on stdout instead of text"},
-    {"device", 'd', TEXT, CMD_COMPUTE | CMD_INFO, AT(device), 0, "DEVICE", "auto, cpu, cuda or cuda:N (default auto; $M40LLM_DEVICE)"},
-    {"ctx", 'c', U32, CMD_COMPUTE | CMD_INFO, AT(ctx), 0, "N", "context in tokens (default: the least of the model's, what fits, and 8192)"},
-    {"kv-mem", 0, SIZE, CMD_COMPUTE, AT(kv_mem), 0, "BYTES",
+    {"api-key-file", 0, CLI_TEXT, CMD_SERVE, AT(api_key_file), 0, "FILE", "the same from a file's first line"},
+    {"alias", 0, CLI_TEXT, CMD_SERVE, AT(alias), 0, "NAME", "the model's name for clients (default: the file's, without .gguf)"},
+    {"chat-template", 0, CLI_TEXT, CMD_SERVE, AT(template_file), 0, "FILE", "a chat template instead of the model's"},
+    {"parallel", 0, CLI_U32, CMD_SERVE, AT(parallel), 0, "N", "answers that are computed at once (default 16)"},
+    {"max-requests", 0, CLI_U32, CMD_SERVE, AT(max_requests), 0, "N", "requests that run or wait at once; one more is told to come later (default 256)"},
+    {"max-connections", 0, CLI_U32, CMD_SERVE, AT(max_connections), 0, "N", "connections at once (default 512)"},
+    {"max-body", 0, CLI_SIZE, CMD_SERVE, AT(max_body), 0, "BYTES", "of a request (default 8M)"},
+    {"idle", 0, CLI_U32, CMD_SERVE, AT(idle), 0, "S", "seconds after which a client that neither sends nor reads is disconnected (default 60)"},
+    {"drain", 0, CLI_U32, CMD_SERVE, AT(drain), 0, "S", "seconds that answers may go on after SIGTERM (default 30)"},
+    {"output", 'o', CLI_TEXT, CMD_LOGITS | CMD_TENSOR | CMD_SYNTH, AT(output), 0, "FILE", "file to write"},
+    {"json", 0, CLI_FLAG, CMD_RUN | CMD_BENCH, AT(json), 0, NULL, "one JSON object on stdout instead of text"},
+    {"device", 'd', CLI_TEXT, CMD_COMPUTE | CMD_INFO, AT(device), 0, "DEVICE", "auto, cpu, cuda or cuda:N (default auto; $M40LLM_DEVICE)"},
+    {"ctx", 'c', CLI_U32, CMD_COMPUTE | CMD_INFO, AT(ctx), 0, "N", "context in tokens (default: the least of the model's, what fits, and 8192)"},
+    {"kv-mem", 0, CLI_SIZE, CMD_COMPUTE, AT(kv_mem), 0, "BYTES",
      "memory of the KV cache, e.g. 900M or 4G (default: one context for each answer at once)"},
-    {"kv-type", 0, TEXT, CMD_COMPUTE | CMD_INFO, AT(kv_type), 0, "f16|f32", "type of the KV cache (default f16)"},
-    {"chunk", 0, U32, CMD_COMPUTE | CMD_INFO, AT(chunk), 0, "N", "prompt tokens in one step (default 512)"},
-    {"threads", 0, U32, CMD_COMPUTE, AT(threads), 0, "N", "threads of the CPU backend (default: one a core)"},
-    {"cpu-level", 0, TEXT, CMD_COMPUTE, AT(cpu_level), 0, "auto|scalar|avx2|avx512", "instructions the CPU backend may use"},
-    {"no-graphs", 0, FLAG, CMD_COMPUTE, AT(no_graphs), 0, NULL, "launch every CUDA kernel by itself, for measuring and debugging"},
-    {"help", 'h', FLAG, CMD_ALL, AT(help), 0, NULL, "this text"},
+    {"kv-type", 0, CLI_TEXT, CMD_COMPUTE | CMD_INFO, AT(kv_type), 0, "f16|f32", "type of the KV cache (default f16)"},
+    {"chunk", 0, CLI_U32, CMD_COMPUTE | CMD_INFO, AT(chunk), 0, "N", "prompt tokens in one step (default 512)"},
+    {"threads", 0, CLI_U32, CMD_COMPUTE, AT(threads), 0, "N", "threads of the CPU backend (default: one a core)"},
+    {"cpu-level", 0, CLI_TEXT, CMD_COMPUTE, AT(cpu_level), 0, "auto|scalar|avx2|avx512", "instructions the CPU backend may use"},
+    {"no-graphs", 0, CLI_FLAG, CMD_COMPUTE, AT(no_graphs), 0, NULL, "launch every CUDA kernel by itself, for measuring and debugging"},
+    {"help", 'h', CLI_FLAG, CMD_ALL, AT(help), 0, NULL, "this text"},
 };
 
 enum { N_FLAGS = sizeof flags / sizeof *flags };
-
-/* What REAL flags may be. */
-static const struct {
-    const char *flag;
-    float least, most;
-} ranges[] = {
-    {"temp", 0, 1e6f},
-    {"top-p", 1e-6f, 1},
-    {"min-p", 0, 1},
-    {"repeat-penalty", 1e-3f, 1e3f},
-    {"frequency-penalty", -1e3f, 1e3f},
-    {"presence-penalty", -1e3f, 1e3f},
-};
-
-enum { N_RANGES = sizeof ranges / sizeof *ranges };
 
 int cli_fail(const m40llm_error *err)
 {
@@ -156,76 +138,48 @@ void cli_print_help(const struct cli_command *command)
     }
 }
 
-static int set_real(const struct flag *flag, float *field, const char *text)
-{
-    char *end;
-    float value;
-
-    errno = 0;
-    value = strtof(text, &end);
-    if (end == text || *end || errno || !isfinite(value))
-        return cli_usage("--%s %s: not a number", flag->name, text);
-    for (int i = 0; i < N_RANGES; i++)
-        if (strcmp(ranges[i].flag, flag->name) == 0 && (value < ranges[i].least || value > ranges[i].most))
-            return cli_usage("--%s %s: must be from %g to %g", flag->name, text, (double)ranges[i].least, (double)ranges[i].most);
-    *field = value;
-    return CLI_OK;
-}
-
-static int set_whole_number(const struct flag *flag, void *field, const char *text)
-{
-    uint64_t limit = flag->kind == U32 ? UINT32_MAX / 4 : UINT64_MAX, value;
-    char *end;
-
-    errno = 0;
-    value = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || errno || value > limit)
-        return cli_usage("--%s %s: not a whole number from 0 to %llu", flag->name, text, (unsigned long long)limit);
-    if (flag->kind == U32)
-        *(uint32_t *)field = (uint32_t)value;
-    else
-        *(uint64_t *)field = value;
-    return CLI_OK;
-}
-
-/* A whole number of bytes, or of KiB, MiB or GiB. */
-static int set_size(const struct flag *flag, uint64_t *field, const char *text)
-{
-    static const char units[] = "KMG";
-    uint64_t value, limit = UINT64_MAX;
-    const char *unit;
-    char *end;
-
-    errno = 0;
-    value = strtoull(text, &end, 10);
-    unit = *end ? strchr(units, *end) : NULL;
-    if (unit) {
-        limit = UINT64_MAX >> 10 * (unit - units + 1);
-        end++;
-    }
-    if (*text < '0' || *text > '9' || *end || errno || value > limit)
-        return cli_usage("--%s %s: not a number of bytes, as 4096, 900M or 4G", flag->name, text);
-    *field = unit ? value << 10 * (unit - units + 1) : value;
-    return CLI_OK;
-}
-
 static int set_flag(struct cli_settings *settings, const struct flag *flag, const char *text)
 {
-    void *field = (char *)settings + flag->offset;
+    char why[128];
 
     if (flag->seen)
         *(bool *)((char *)settings + flag->seen) = true;
-    if (flag->kind == FLAG)
-        *(bool *)field = true;
-    else if (flag->kind == TEXT)
-        *(const char **)field = text;
-    else if (flag->kind == REAL)
-        return set_real(flag, field, text);
-    else if (flag->kind == SIZE)
-        return set_size(flag, field, text);
-    else
-        return set_whole_number(flag, field, text);
-    return CLI_OK;
+    if (cli_read_value(flag->kind, flag->name, (char *)settings + flag->offset, text, why, sizeof why))
+        return CLI_OK;
+    return cli_usage("--%s %s: %s", flag->name, text, why);
+}
+
+static const struct flag *flag_of_name(unsigned command, const char *name)
+{
+    for (int i = 0; i < N_FLAGS; i++)
+        if ((flags[i].commands & command) && strcmp(flags[i].name, name) == 0)
+            return &flags[i];
+    return NULL;
+}
+
+bool cli_set_option(struct cli_settings *settings, unsigned command, const char *name, const char *text, char *why, size_t capacity)
+{
+    const struct flag *flag = flag_of_name(command, name);
+
+    if (!flag) {
+        snprintf(why, capacity, "no such option");
+        return false;
+    }
+    if (!cli_read_value(flag->kind, flag->name, (char *)settings + flag->offset, text, why, capacity))
+        return false;
+    if (flag->seen)
+        *(bool *)((char *)settings + flag->seen) = true;
+    return true;
+}
+
+bool cli_get_option(const struct cli_settings *settings, unsigned command, const char *name, char *text, size_t capacity)
+{
+    const struct flag *flag = flag_of_name(command, name);
+
+    if (!flag || (flag->seen && !*(const bool *)((const char *)settings + flag->seen)))
+        return false;
+    cli_write_value(flag->kind, (const char *)settings + flag->offset, text, capacity);
+    return true;
 }
 
 static const struct flag *flag_of_letter(unsigned command, int letter)
@@ -328,10 +282,10 @@ static void make_getopt_tables(unsigned command, struct option *longs, char *let
     for (int i = 0; i < N_FLAGS; i++) {
         if (!(flags[i].commands & command))
             continue;
-        longs[n++] = (struct option){flags[i].name, flags[i].kind == FLAG ? no_argument : required_argument, NULL, 256 + i};
+        longs[n++] = (struct option){flags[i].name, flags[i].kind == CLI_FLAG ? no_argument : required_argument, NULL, 256 + i};
         if (flags[i].letter) {
             *letters++ = flags[i].letter;
-            if (flags[i].kind != FLAG)
+            if (flags[i].kind != CLI_FLAG)
                 *letters++ = ':';
         }
     }

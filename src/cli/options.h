@@ -81,6 +81,11 @@ struct cli_command {
 /* Fills settings from argv[first..] and the environment. Returns CLI_OK, or CLI_USAGE after saying on stderr what is wrong. */
 int cli_parse(struct cli_settings *settings, const struct cli_command *command, int argc, char **argv);
 
+/* One option of `command` by its long name, as the command line would set it. false: why says what is wrong, and the settings are as they were. A text must outlive the settings. */
+bool cli_set_option(struct cli_settings *settings, unsigned command, const char *name, const char *text, char *why, size_t capacity);
+/* Its value; false: there is no such option, or nobody has set one that has no default. */
+bool cli_get_option(const struct cli_settings *settings, unsigned command, const char *name, char *text, size_t capacity);
+
 /* The command's --help. */
 void cli_print_help(const struct cli_command *command);
 

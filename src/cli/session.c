@@ -138,6 +138,27 @@ int cli_read_file(const char *path, char **text, size_t *n_bytes)
     return CLI_OK;
 }
 
+int cli_compile_template(const char *path, char **text, m40llm_template **out)
+{
+    m40llm_error err;
+    m40llm_status status;
+    char *read;
+    size_t n_bytes;
+    int rc = cli_read_file(path, &read, &n_bytes);
+
+    *out = NULL;
+    if (text)
+        *text = NULL;
+    if (rc != CLI_OK)
+        return rc;
+    status = m40llm_template_compile(out, read, n_bytes, &err);
+    if (status == M40LLM_OK && text)
+        *text = read;
+    else
+        free(read);
+    return status == M40LLM_OK ? CLI_OK : cli_fail_at(path, &err);
+}
+
 int cli_read_prompt(const struct cli_settings *settings, char **text, size_t *n_bytes)
 {
     bool from_stdin = settings->n_args > 1 && strcmp(settings->args[1], "-") == 0;

@@ -35,6 +35,9 @@ int cli_read_file(const char *path, char **text, size_t *n_bytes);
 /* The text of -p, -f or '-' among the arguments, which may be none (*text = NULL). */
 int cli_read_prompt(const struct cli_settings *settings, char **text, size_t *n_bytes);
 
+/* The template of a file (--template, --chat-template); with its text (to be freed) in *text, where that is not NULL. */
+int cli_compile_template(const char *path, char **text, m40llm_template **out);
+
 /* Ids of a text into *ids (to be freed). */
 int cli_tokenize(const m40llm_tokenizer *tokenizer, const char *text, size_t n_bytes, unsigned flags, int32_t **ids, size_t *n_ids);
 
