@@ -61,7 +61,7 @@ int cmd_render(struct cli_settings *settings)
     if (rc == CLI_OK)
         rc = open_template(settings, &t);
     if (rc == CLI_OK)
-        rc = cli_read_file(settings->context, &context, &n_context);
+        rc = cli_read_file(settings->context, CLI_MAX_JSON_BYTES, &context, &n_context);
     options.now = settings->now;
     if (rc == CLI_OK && m40llm_template_render(t, context, n_context, &options, &text, &n_text, &err) != M40LLM_OK)
         rc = cli_fail_at(err.code == M40LLM_INVALID_ARGUMENT ? settings->context

@@ -1,4 +1,7 @@
-/* m40llm run: a prompt in, text out as it comes, one line of statistics at the end. */
+/* m40llm run: a prompt or a message in, text out as it comes, one line of statistics at the end. */
+#define _POSIX_C_SOURCE 200809L
+#include "chat_state.h"
+#include "cmd_chat.h"
 #include "request.h"
 #include "session.h"
 #include "terminal.h"
@@ -7,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct run {
     struct cli_session session;
@@ -129,19 +133,40 @@ static int generate(struct run *run, const struct cli_settings *settings, const 
     return CLI_OK;
 }
 
+/* A message on standard input is answered as in a chat. */
+static int read_message(char **text, size_t *n_bytes)
+{
+    int rc = cli_read_file("-", CLI_MAX_PROMPT_BYTES, text, n_bytes);
+
+    if (rc == CLI_OK && strspn(*text, " \t\r\n") == *n_bytes)
+        rc = cli_usage("run needs a prompt: -p TEXT, -f FILE or -; or a message on standard input; or a terminal to chat in");
+    return rc;
+}
+
 int cmd_run(struct cli_settings *settings)
 {
     struct run run = {.quiet = settings->json};
     unsigned flags = (settings->no_bos ? 0 : M40LLM_TOKENIZE_ADD_BOS) | (settings->special ? M40LLM_TOKENIZE_SPECIAL : 0);
+    m40llm_template *template_ = NULL;
     char *prompt = NULL;
     int32_t *ids = NULL;
     size_t n_bytes, n_ids;
     int rc = cli_read_prompt(settings, &prompt, &n_bytes);
+    bool is_message = rc == CLI_OK && !prompt;
 
-    if (rc == CLI_OK && !prompt)
-        rc = cli_usage("run needs a prompt: -p TEXT, -f FILE or -");
+    if (is_message && isatty(STDIN_FILENO))
+        return settings->json ? cli_usage("--json needs a prompt: -p TEXT, -f FILE or -; or a message on standard input") : cli_chat(settings);
+    if (is_message)
+        rc = read_message(&prompt, &n_bytes);
+    if (rc == CLI_OK && is_message)
+        rc = chat_open_template(settings, &template_);
     if (rc == CLI_OK)
         rc = cli_session_open(&run.session, settings, settings->args[0], SESSION_TOKENIZER | SESSION_SAY_CTX, 0);
+    if (rc == CLI_OK && is_message) {
+        rc = cli_message_prompt(settings, &run.session, template_, &prompt, &n_bytes);
+        flags = M40LLM_TOKENIZE_SPECIAL;
+        settings->n = settings->has_n ? settings->n : run.session.engine_info.n_ctx;
+    }
     if (rc == CLI_OK)
         rc = cli_tokenize(run.session.tokenizer, prompt, n_bytes, flags, &ids, &n_ids);
     if (rc == CLI_OK && settings->echo && !run.quiet)
@@ -149,6 +174,7 @@ int cmd_run(struct cli_settings *settings)
     if (rc == CLI_OK)
         rc = generate(&run, settings, ids, n_ids);
     cli_session_close(&run.session);
+    m40llm_template_close(&template_);
     free(ids);
     free(prompt);
     free(run.text);

@@ -22,7 +22,7 @@ static int read_key(const struct cli_settings *settings, char **key)
         *key = strdup(settings->api_key);
         rc = *key ? CLI_OK : cli_no_memory();
     } else if (settings->api_key_file) {
-        rc = cli_read_file(settings->api_key_file, key, &n_bytes);
+        rc = cli_read_file(settings->api_key_file, CLI_MAX_KEY_BYTES, key, &n_bytes);
         if (rc == CLI_OK)
             (*key)[strcspn(*key, "\r\n")] = 0;
     } else {
@@ -47,7 +47,7 @@ static int read_template(const struct cli_settings *settings, const m40llm_file 
     if (status == M40LLM_NOT_FOUND)
         return CLI_OK;
     if (status != M40LLM_OK) { /* the rest of the API works without */
-        fprintf(stderr, "m40llm: warning: the model's chat template cannot be used: %s\n", err.text);
+        cli_say(stderr, "warning: the model's chat template cannot be used: %s", err.text);
         return CLI_OK;
     }
     if (m40llm_file_get_string(file, "tokenizer.chat_template", &own, &n_bytes) == M40LLM_OK)

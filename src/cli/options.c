@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "options.h"
 #include "option_values.h"
+#include "terminal.h"
 
 #include "base/str.h"
 
@@ -26,7 +27,7 @@ struct flag {
 static const struct flag flags[] = {
     {"prompt", 'p', CLI_TEXT, CMD_RUN | CMD_TOKENIZE, AT(prompt), 0, "TEXT", "the prompt"},
     {"file", 'f', CLI_TEXT, CMD_RUN | CMD_TOKENIZE | CMD_PERPLEXITY, AT(prompt_file), 0, "FILE", "read the text from a file"},
-    {"max-tokens", 'n', CLI_U32, CMD_RUN, AT(n), AT(has_n), "N", "tokens to generate (default 128)"},
+    {"max-tokens", 'n', CLI_U32, CMD_RUN, AT(n), AT(has_n), "N", "tokens to generate (default 128; chat: what the context has room for)"},
     {"temp", 0, CLI_REAL, CMD_RUN, AT(temp), 0, "T", "temperature; 0 takes the likeliest token (default 0.8)"},
     {"top-k", 0, CLI_U32, CMD_RUN, AT(top_k), 0, "K", "draw from the K likeliest tokens; 0: all (default 40)"},
     {"top-p", 0, CLI_REAL, CMD_RUN, AT(top_p), 0, "P", "draw from the likeliest tokens that sum to P (default 0.95)"},
@@ -37,6 +38,9 @@ static const struct flag flags[] = {
     {"repeat-last-n", 0, CLI_U32, CMD_RUN, AT(repeat_last_n), 0, "N", "tokens that the penalties look back (default 64)"},
     {"seed", 's', CLI_U64, CMD_RUN, AT(seed), AT(has_seed), "S", "seed of the draw (default: random, and printed)"},
     {"ignore-eos", 0, CLI_FLAG, CMD_RUN, AT(ignore_eos), 0, NULL, "go on past end-of-text tokens"},
+    {"system", 0, CLI_TEXT, CMD_RUN, AT(system), 0, "TEXT", "chat: the system prompt"},
+    {"no-history", 0, CLI_FLAG, CMD_RUN, AT(no_history), 0, NULL,
+     "chat: lines are neither read from nor kept in the history file ($M40LLM_HISTORY=0)"},
     {"echo", 0, CLI_FLAG, CMD_RUN, AT(echo), 0, NULL, "print the prompt before the answer"},
     {"special", 0, CLI_FLAG, CMD_RUN | CMD_TOKENIZE | CMD_DETOKENIZE, AT(special), 0, NULL, "text of control tokens stands for those tokens"},
     {"no-bos", 0, CLI_FLAG, CMD_RUN | CMD_TOKENIZE, AT(no_bos), 0, NULL, "do not put the begin-of-text token in front"},
@@ -63,9 +67,10 @@ static const struct flag flags[] = {
      "what clients must send as 'Authorization: Bearer KEY'; other users of the machine can see it"},
     {"api-key-file", 0, CLI_TEXT, CMD_SERVE, AT(api_key_file), 0, "FILE", "the same from a file's first line"},
     {"alias", 0, CLI_TEXT, CMD_SERVE, AT(alias), 0, "NAME", "the model's name for clients (default: the file's, without .gguf)"},
-    {"chat-template", 0, CLI_TEXT, CMD_SERVE, AT(template_file), 0, "FILE", "a chat template instead of the model's"},
+    {"chat-template", 0, CLI_TEXT, CMD_RUN | CMD_SERVE, AT(template_file), 0, "FILE", "a chat template instead of the model's"},
     {"parallel", 0, CLI_U32, CMD_SERVE, AT(parallel), 0, "N", "answers that are computed at once (default 16)"},
-    {"max-requests", 0, CLI_U32, CMD_SERVE, AT(max_requests), 0, "N", "requests that run or wait at once; one more is told to come later (default 256)"},
+    {"max-requests", 0, CLI_U32, CMD_SERVE, AT(max_requests), 0, "N",
+     "requests that run or wait at once; one more is told to come later (default 256)"},
     {"max-connections", 0, CLI_U32, CMD_SERVE, AT(max_connections), 0, "N", "connections at once (default 512)"},
     {"max-body", 0, CLI_SIZE, CMD_SERVE, AT(max_body), 0, "BYTES", "of a request (default 8M)"},
     {"idle", 0, CLI_U32, CMD_SERVE, AT(idle), 0, "S", "seconds after which a client that neither sends nor reads is disconnected (default 60)"},
@@ -88,7 +93,7 @@ enum { N_FLAGS = sizeof flags / sizeof *flags };
 
 int cli_fail(const m40llm_error *err)
 {
-    fprintf(stderr, "m40llm: %s\n", err->text);
+    cli_say(stderr, "%s", err->text);
     return CLI_FAILURE;
 }
 
@@ -96,32 +101,32 @@ int cli_fail_at(const char *path, const m40llm_error *err)
 {
     if (strstr(err->text, path))
         return cli_fail(err);
-    fprintf(stderr, "m40llm: %s: %s\n", path, err->text);
-    return CLI_FAILURE;
-}
-
-int cli_no_memory(void)
-{
-    fprintf(stderr, "m40llm: out of memory\n");
-    return CLI_FAILURE;
-}
-
-int cli_stopped(void)
-{
-    fprintf(stderr, "m40llm: stopped before the end\n");
+    cli_say(stderr, "%s: %s", path, err->text);
     return CLI_FAILURE;
 }
 
 int cli_usage(const char *format, ...)
 {
+    char text[2048];
     va_list args;
 
-    fprintf(stderr, "m40llm: ");
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    fprintf(stderr, "\n");
+    cli_say(stderr, "%s", text);
     return CLI_USAGE;
+}
+
+int cli_no_memory(void)
+{
+    cli_say(stderr, "out of memory");
+    return CLI_FAILURE;
+}
+
+int cli_stopped(void)
+{
+    cli_say(stderr, "stopped before the end");
+    return CLI_FAILURE;
 }
 
 void cli_print_help(const struct cli_command *command)
@@ -193,7 +198,9 @@ static const struct flag *flag_of_letter(unsigned command, int letter)
 static int read_environment(struct cli_settings *settings)
 {
     static const char *const levels[] = {"error", "warn", "info", "debug", "trace"};
-    const char *level = getenv("M40LLM_LOG"), *force = getenv("M40LLM_FORCE_M40"), *cublas = getenv("M40LLM_ENABLE_CUBLAS");
+    const char *level = getenv("M40LLM_LOG"), *force = getenv("M40LLM_FORCE_M40"), *cublas = getenv("M40LLM_ENABLE_CUBLAS"),
+               *history = getenv("M40LLM_HISTORY");
+    bool keeps_history = true;
 
     settings->cuda_library = getenv("M40LLM_CUDA_LIB");
     settings->cublas_library = getenv("M40LLM_CUBLAS_LIB");
@@ -202,6 +209,9 @@ static int read_environment(struct cli_settings *settings)
     settings->log_level = M40LLM_LOG_WARN;
     if (!m40_parse_switch(cublas, &settings->use_cublas))
         return cli_usage("M40LLM_ENABLE_CUBLAS=%s: must be 0 or 1", cublas);
+    if (!m40_parse_switch(history, &keeps_history))
+        return cli_usage("M40LLM_HISTORY=%s: must be 0 or 1", history);
+    settings->no_history = !keeps_history;
     for (int i = 0; level && i < 5; i++)
         if (strcmp(level, levels[i]) == 0) {
             settings->log_level = (m40llm_log_level)i;

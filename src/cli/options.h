@@ -43,6 +43,9 @@ struct cli_settings {
     uint32_t top_k, repeat_last_n;
     uint64_t seed;
     bool has_seed, has_n, has_prompt_tokens, ignore_eos;
+    /* chat */
+    const char *system;
+    bool no_history;
     /* tokenize, detokenize */
     bool no_bos, special, pieces;
     /* render */
