@@ -154,6 +154,8 @@ int cmd_run(struct cli_settings *settings)
     int rc = cli_read_prompt(settings, &prompt, &n_bytes);
     bool is_message = rc == CLI_OK && !prompt;
 
+    if (rc == CLI_OK && prompt && (settings->system || settings->template_file))
+        rc = cli_usage("--system and --chat-template are for chats: leave -p, -f and - out, and type the message, or pipe it in");
     if (is_message && isatty(STDIN_FILENO))
         return settings->json ? cli_usage("--json needs a prompt: -p TEXT, -f FILE or -; or a message on standard input") : cli_chat(settings);
     if (is_message)

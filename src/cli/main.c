@@ -5,8 +5,8 @@
 #include <string.h>
 
 static const struct cli_command commands[] = {
-    {"run", CMD_RUN, "MODEL (-p TEXT | -f FILE | -) [options]",
-     "Continue a text and print the continuation as it comes. '-' reads the prompt from standard input.", cmd_run, 1, 2},
+    {"run", CMD_RUN, "MODEL [-p TEXT | -f FILE | -] [options]",
+     "Chat in the terminal, or answer the message on standard input. With -p, -f or - (standard input), continue a text.", cmd_run, 1, 2},
     {"info", CMD_INFO, "[MODEL] [options]",
      "Without a model: the devices, and which would be chosen and why. With one: what is in the file and the memory it needs.", cmd_info, 0, 1},
     {"tokenize", CMD_TOKENIZE, "MODEL (-p TEXT | -f FILE) [options]", "Token ids of a text, on one line.", cmd_tokenize, 1, 1},
@@ -31,9 +31,9 @@ static void print_overview(FILE *to)
     fprintf(to, "m40llm %s: run GGUF language models on NVIDIA Maxwell GPUs\n\nusage: m40llm COMMAND ...\n\n", m40llm_version());
     for (int i = 0; i < N_COMMANDS; i++)
         fprintf(to, "  %-11s %s\n", commands[i].name, commands[i].summary);
-    fprintf(to,
-            "\nm40llm COMMAND --help tells a command's options.\n"
-            "Environment: M40LLM_LOG (error, warn, info, debug, trace), M40LLM_DEVICE, M40LLM_CUDA_LIB (the driver to open), M40LLM_FORCE_M40=1.\n");
+    fprintf(to, "\nm40llm COMMAND --help tells a command's options.\n"
+                "Environment: M40LLM_LOG (error, warn, info, debug, trace), M40LLM_DEVICE, M40LLM_CUDA_LIB (the driver to open), "
+                "M40LLM_FORCE_M40=1,\nM40LLM_HISTORY=0 (a chat keeps no history), NO_COLOR.\n");
 }
 
 int main(int argc, char **argv)

@@ -150,6 +150,11 @@ static void test_usage_errors(void **state)
     expect_error(RUN("run", demo(), "-p", "x", "--device", "tpu"), 2, "--device");
     expect_error(RUN("run", demo(), "-p", "x", "-f", "y"), 2, "only one");
     expect_error(RUN("run", demo()), 2, "prompt");
+    expect_error(RUN("run", demo(), "-p", "x", "--system", "y"), 2, "--system");
+    expect_error(RUN("run", demo(), "-p", "x", "--chat-template", "y"), 2, "--chat-template");
+    expect_error(RUN_WITH({.input = "x"}, "run", demo()), 1, "no chat template");
+    expect_error(RUN_WITH({.input = "x"}, "run", demo(), "--chat-template", tmp("no-such-template")), 1, "no-such-template");
+    expect_error(RUN_WITH({.input = "x"}, "run", demo(), "--chat-template", test_tmp_dir()), 1, "Is a directory");
     expect_error(RUN("run"), 2, "MODEL");
     expect_error(RUN("run", demo(), "text"), 2, "'text'");
     expect_error(RUN("tokenize", demo()), 2, "-p");
