@@ -222,7 +222,7 @@ static void load(struct chat *chat, const char *argument)
     char why[256], *text;
     size_t n_bytes;
 
-    if (!path || cli_read_file(path, CLI_MAX_JSON_BYTES, &text, &n_bytes) != CLI_OK)
+    if (!path || cli_read_file_within(path, CLI_MAX_JSON_BYTES, &text, &n_bytes) != CLI_OK)
         return;
     if (conversation_read(&chat->conversation, (struct m40_str){text, n_bytes}, why, sizeof why)) {
         remember_file(chat, path);

@@ -115,7 +115,7 @@ int cmd_perplexity(struct cli_settings *settings)
         return cli_usage("perplexity needs a text: -f FILE");
     if (settings->ctx == 1)
         return cli_usage("perplexity needs windows of at least 2 tokens");
-    rc = cli_read_file(settings->prompt_file, CLI_MAX_PROMPT_BYTES, &text, &n_bytes);
+    rc = cli_read_file(settings->prompt_file, &text, &n_bytes);
     if (rc == CLI_OK)
         rc = cli_session_open(&session, settings, settings->args[0], SESSION_TOKENIZER | SESSION_SAY_CTX, DEFAULT_WINDOW);
     if (rc == CLI_OK && m40llm_tokenizer_bos(session.tokenizer) < 0) {

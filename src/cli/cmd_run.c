@@ -136,7 +136,7 @@ static int generate(struct run *run, const struct cli_settings *settings, const 
 /* A message on standard input is answered as in a chat. */
 static int read_message(char **text, size_t *n_bytes)
 {
-    int rc = cli_read_file("-", CLI_MAX_PROMPT_BYTES, text, n_bytes);
+    int rc = cli_read_file("-", text, n_bytes);
 
     if (rc == CLI_OK && strspn(*text, " \t\r\n") == *n_bytes)
         rc = cli_usage("run needs a prompt: -p TEXT, -f FILE or -; or a message on standard input; or a terminal to chat in");

@@ -22,7 +22,7 @@ static int read_key(const struct cli_settings *settings, char **key)
         *key = strdup(settings->api_key);
         rc = *key ? CLI_OK : cli_no_memory();
     } else if (settings->api_key_file) {
-        rc = cli_read_file(settings->api_key_file, CLI_MAX_KEY_BYTES, key, &n_bytes);
+        rc = cli_read_file(settings->api_key_file, key, &n_bytes);
         if (rc == CLI_OK)
             (*key)[strcspn(*key, "\r\n")] = 0;
     } else {

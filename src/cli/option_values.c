@@ -20,6 +20,8 @@ static const struct {
     {"frequency-penalty", -1e3, 1e3},
     {"presence-penalty", -1e3, 1e3},
     {"port", 0, UINT16_MAX},
+    {"max-connections", 1, 65536},
+    {"threads", 0, 4096},
 };
 
 enum { N_RANGES = sizeof ranges / sizeof *ranges };

@@ -12,6 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Short, for the table. */
+#define FLAG CLI_FLAG
+#define TEXT CLI_TEXT
+#define U32  CLI_U32
+#define U64  CLI_U64
+#define REAL CLI_REAL
+#define SIZE CLI_SIZE
+
 /* One row a flag. A flag whose presence matters beside its value names a bool in `seen`. */
 struct flag {
     const char *name;
@@ -25,68 +33,66 @@ struct flag {
 #define AT(field) offsetof(struct cli_settings, field)
 
 static const struct flag flags[] = {
-    {"prompt", 'p', CLI_TEXT, CMD_RUN | CMD_TOKENIZE, AT(prompt), 0, "TEXT", "the prompt"},
-    {"file", 'f', CLI_TEXT, CMD_RUN | CMD_TOKENIZE | CMD_PERPLEXITY, AT(prompt_file), 0, "FILE", "read the text from a file"},
-    {"max-tokens", 'n', CLI_U32, CMD_RUN, AT(n), AT(has_n), "N", "tokens to generate (default 128; chat: what the context has room for)"},
-    {"temp", 0, CLI_REAL, CMD_RUN, AT(temp), 0, "T", "temperature; 0 takes the likeliest token (default 0.8)"},
-    {"top-k", 0, CLI_U32, CMD_RUN, AT(top_k), 0, "K", "draw from the K likeliest tokens; 0: all (default 40)"},
-    {"top-p", 0, CLI_REAL, CMD_RUN, AT(top_p), 0, "P", "draw from the likeliest tokens that sum to P (default 0.95)"},
-    {"min-p", 0, CLI_REAL, CMD_RUN, AT(min_p), 0, "M", "drop tokens less likely than M times the likeliest (default 0.05)"},
-    {"repeat-penalty", 0, CLI_REAL, CMD_RUN, AT(repeat_penalty), 0, "R", "penalty for tokens used lately; 1: none (default 1)"},
-    {"frequency-penalty", 0, CLI_REAL, CMD_RUN, AT(frequency_penalty), 0, "R", "penalty for each use of a token (default 0)"},
-    {"presence-penalty", 0, CLI_REAL, CMD_RUN, AT(presence_penalty), 0, "R", "penalty for any use of a token (default 0)"},
-    {"repeat-last-n", 0, CLI_U32, CMD_RUN, AT(repeat_last_n), 0, "N", "tokens that the penalties look back (default 64)"},
-    {"seed", 's', CLI_U64, CMD_RUN, AT(seed), AT(has_seed), "S", "seed of the draw (default: random, and printed)"},
-    {"ignore-eos", 0, CLI_FLAG, CMD_RUN, AT(ignore_eos), 0, NULL, "go on past end-of-text tokens"},
-    {"system", 0, CLI_TEXT, CMD_RUN, AT(system), 0, "TEXT", "chat: the system prompt"},
-    {"no-history", 0, CLI_FLAG, CMD_RUN, AT(no_history), 0, NULL,
-     "chat: lines are neither read from nor kept in the history file ($M40LLM_HISTORY=0)"},
-    {"echo", 0, CLI_FLAG, CMD_RUN, AT(echo), 0, NULL, "print the prompt before the answer"},
-    {"special", 0, CLI_FLAG, CMD_RUN | CMD_TOKENIZE | CMD_DETOKENIZE, AT(special), 0, NULL, "text of control tokens stands for those tokens"},
-    {"no-bos", 0, CLI_FLAG, CMD_RUN | CMD_TOKENIZE, AT(no_bos), 0, NULL, "do not put the begin-of-text token in front"},
-    {"pieces", 0, CLI_FLAG, CMD_TOKENIZE, AT(pieces), 0, NULL, "one line a token: id and text"},
-    {"template", 0, CLI_TEXT, CMD_RENDER, AT(template_file), 0, "FILE", "a template instead of the model's"},
-    {"name", 0, CLI_TEXT, CMD_RENDER, AT(template_name), 0, "NAME", "one of the templates that the model has beside its usual one"},
-    {"context", 0, CLI_TEXT, CMD_RENDER, AT(context), 0, "FILE", "JSON object of the template's variables; '-': standard input"},
-    {"now", 0, CLI_TEXT, CMD_RENDER, AT(now), 0, "TIME", "the time that strftime_now shows, e.g. 2026-01-15T12:00:00 (default: the local time)"},
-    {"tokens", 't', CLI_TEXT, CMD_LOGITS, AT(tokens), 0, "1,2,3", "token ids to evaluate"},
-    {"all", 0, CLI_FLAG, CMD_LOGITS, AT(all), 0, NULL, "a row for every token, not only the last"},
-    {"greedy", 0, CLI_U32, CMD_LOGITS, AT(greedy), 0, "N", "go on greedily for N tokens and print their ids"},
-    {"windows", 0, CLI_U32, CMD_PERPLEXITY, AT(windows), 0, "N", "windows to score (default: all that the text has)"},
-    {"style", 0, CLI_TEXT, CMD_PERPLEXITY, AT(style), 0, "full|llama",
+    {"prompt", 'p', TEXT, CMD_RUN | CMD_TOKENIZE, AT(prompt), 0, "TEXT", "the prompt"},
+    {"file", 'f', TEXT, CMD_RUN | CMD_TOKENIZE | CMD_PERPLEXITY, AT(prompt_file), 0, "FILE", "read the text from a file"},
+    {"max-tokens", 'n', U32, CMD_RUN, AT(n), AT(has_n), "N", "tokens to generate (default 128; chat: what the context has room for)"},
+    {"temp", 0, REAL, CMD_RUN, AT(temp), 0, "T", "temperature; 0 takes the likeliest token (default 0.8)"},
+    {"top-k", 0, U32, CMD_RUN, AT(top_k), 0, "K", "draw from the K likeliest tokens; 0: all (default 40)"},
+    {"top-p", 0, REAL, CMD_RUN, AT(top_p), 0, "P", "draw from the likeliest tokens that sum to P (default 0.95)"},
+    {"min-p", 0, REAL, CMD_RUN, AT(min_p), 0, "M", "drop tokens less likely than M times the likeliest (default 0.05)"},
+    {"repeat-penalty", 0, REAL, CMD_RUN, AT(repeat_penalty), 0, "R", "penalty for tokens used lately; 1: none (default 1)"},
+    {"frequency-penalty", 0, REAL, CMD_RUN, AT(frequency_penalty), 0, "R", "penalty for each use of a token (default 0)"},
+    {"presence-penalty", 0, REAL, CMD_RUN, AT(presence_penalty), 0, "R", "penalty for any use of a token (default 0)"},
+    {"repeat-last-n", 0, U32, CMD_RUN, AT(repeat_last_n), 0, "N", "tokens that the penalties look back (default 64)"},
+    {"seed", 's', U64, CMD_RUN, AT(seed), AT(has_seed), "S", "seed of the draw (default: random, and printed)"},
+    {"ignore-eos", 0, FLAG, CMD_RUN, AT(ignore_eos), 0, NULL, "go on past end-of-text tokens"},
+    {"system", 0, TEXT, CMD_RUN, AT(system), 0, "TEXT", "chat: the system prompt"},
+    {"no-history", 0, FLAG, CMD_RUN, AT(no_history), 0, NULL, "chat: lines are neither read from nor kept in the history file ($M40LLM_HISTORY=0)"},
+    {"echo", 0, FLAG, CMD_RUN, AT(echo), 0, NULL, "print the prompt before the answer"},
+    {"special", 0, FLAG, CMD_RUN | CMD_TOKENIZE | CMD_DETOKENIZE, AT(special), 0, NULL, "text of control tokens stands for those tokens"},
+    {"no-bos", 0, FLAG, CMD_RUN | CMD_TOKENIZE, AT(no_bos), 0, NULL, "do not put the begin-of-text token in front"},
+    {"pieces", 0, FLAG, CMD_TOKENIZE, AT(pieces), 0, NULL, "one line a token: id and text"},
+    {"template", 0, TEXT, CMD_RENDER, AT(template_file), 0, "FILE", "a template instead of the model's"},
+    {"name", 0, TEXT, CMD_RENDER, AT(template_name), 0, "NAME", "one of the templates that the model has beside its usual one"},
+    {"context", 0, TEXT, CMD_RENDER, AT(context), 0, "FILE", "JSON object of the template's variables; '-': standard input"},
+    {"now", 0, TEXT, CMD_RENDER, AT(now), 0, "TIME", "the time that strftime_now shows, e.g. 2026-01-15T12:00:00 (default: the local time)"},
+    {"tokens", 't', TEXT, CMD_LOGITS, AT(tokens), 0, "1,2,3", "token ids to evaluate"},
+    {"all", 0, FLAG, CMD_LOGITS, AT(all), 0, NULL, "a row for every token, not only the last"},
+    {"greedy", 0, U32, CMD_LOGITS, AT(greedy), 0, "N", "go on greedily for N tokens and print their ids"},
+    {"windows", 0, U32, CMD_PERPLEXITY, AT(windows), 0, "N", "windows to score (default: all that the text has)"},
+    {"style", 0, TEXT, CMD_PERPLEXITY, AT(style), 0, "full|llama",
      "full: every token of [BOS + 511 tokens] (default); llama: the second half of 512-token chunks, as llama.cpp does"},
-    {"prompt-tokens", 'p', CLI_U32, CMD_BENCH, AT(prompt_tokens), AT(has_prompt_tokens), "N", "prompt tokens (default 512)"},
-    {"max-tokens", 'n', CLI_U32, CMD_BENCH, AT(n), AT(has_n), "N", "tokens to generate (default 128)"},
-    {"repetitions", 'r', CLI_U32, CMD_BENCH, AT(repetitions), 0, "N", "runs to take the median of (default 5)"},
-    {"synth", 0, CLI_TEXT, CMD_BENCH, AT(synth), 0, "SHAPE:TYPE", "a random model instead of a file, e.g. 8b:q4_k"},
-    {"shape", 0, CLI_TEXT, CMD_SYNTH, AT(shape), 0, "SHAPE", "dimensions of the model"},
-    {"type", 0, CLI_TEXT, CMD_SYNTH, AT(type), 0, "TYPE", "type of its matrices, e.g. f16, q4_k"},
-    {"host", 0, CLI_TEXT, CMD_SERVE, AT(host), 0, "HOST", "address to listen at; 0.0.0.0 or ::: all (default 127.0.0.1)"},
-    {"port", 0, CLI_U32, CMD_SERVE, AT(port), 0, "PORT", "port to listen at; 0: any that is free, and printed (default 8080)"},
-    {"api-key", 0, CLI_TEXT, CMD_SERVE, AT(api_key), 0, "KEY",
+    {"prompt-tokens", 'p', U32, CMD_BENCH, AT(prompt_tokens), AT(has_prompt_tokens), "N", "prompt tokens (default 512)"},
+    {"max-tokens", 'n', U32, CMD_BENCH, AT(n), AT(has_n), "N", "tokens to generate (default 128)"},
+    {"repetitions", 'r', U32, CMD_BENCH, AT(repetitions), 0, "N", "runs to take the median of (default 5)"},
+    {"synth", 0, TEXT, CMD_BENCH, AT(synth), 0, "SHAPE:TYPE", "a random model instead of a file, e.g. 8b:q4_k"},
+    {"shape", 0, TEXT, CMD_SYNTH, AT(shape), 0, "SHAPE", "dimensions of the model"},
+    {"type", 0, TEXT, CMD_SYNTH, AT(type), 0, "TYPE", "type of its matrices, e.g. f16, q4_k"},
+    {"host", 0, TEXT, CMD_SERVE, AT(host), 0, "HOST", "address to listen at; 0.0.0.0 or ::: all (default 127.0.0.1)"},
+    {"port", 0, U32, CMD_SERVE, AT(port), 0, "PORT", "port to listen at; 0: any that is free, and printed (default 8080)"},
+    {"api-key", 0, TEXT, CMD_SERVE, AT(api_key), 0, "KEY",
      "what clients must send as 'Authorization: Bearer KEY'; other users of the machine can see it"},
-    {"api-key-file", 0, CLI_TEXT, CMD_SERVE, AT(api_key_file), 0, "FILE", "the same from a file's first line"},
-    {"alias", 0, CLI_TEXT, CMD_SERVE, AT(alias), 0, "NAME", "the model's name for clients (default: the file's, without .gguf)"},
-    {"chat-template", 0, CLI_TEXT, CMD_RUN | CMD_SERVE, AT(template_file), 0, "FILE", "a chat template instead of the model's"},
-    {"parallel", 0, CLI_U32, CMD_SERVE, AT(parallel), 0, "N", "answers that are computed at once (default 16)"},
-    {"max-requests", 0, CLI_U32, CMD_SERVE, AT(max_requests), 0, "N",
-     "requests that run or wait at once; one more is told to come later (default 256)"},
-    {"max-connections", 0, CLI_U32, CMD_SERVE, AT(max_connections), 0, "N", "connections at once (default 512)"},
-    {"max-body", 0, CLI_SIZE, CMD_SERVE, AT(max_body), 0, "BYTES", "of a request (default 8M)"},
-    {"idle", 0, CLI_U32, CMD_SERVE, AT(idle), 0, "S", "seconds after which a client that neither sends nor reads is disconnected (default 60)"},
-    {"drain", 0, CLI_U32, CMD_SERVE, AT(drain), 0, "S", "seconds that answers may go on after SIGTERM (default 30)"},
-    {"output", 'o', CLI_TEXT, CMD_LOGITS | CMD_TENSOR | CMD_SYNTH, AT(output), 0, "FILE", "file to write"},
-    {"json", 0, CLI_FLAG, CMD_RUN | CMD_BENCH, AT(json), 0, NULL, "one JSON object on stdout instead of text"},
-    {"device", 'd', CLI_TEXT, CMD_COMPUTE | CMD_INFO, AT(device), 0, "DEVICE", "auto, cpu, cuda or cuda:N (default auto; $M40LLM_DEVICE)"},
-    {"ctx", 'c', CLI_U32, CMD_COMPUTE | CMD_INFO, AT(ctx), 0, "N", "context in tokens (default: the least of the model's, what fits, and 8192)"},
-    {"kv-mem", 0, CLI_SIZE, CMD_COMPUTE, AT(kv_mem), 0, "BYTES",
+    {"api-key-file", 0, TEXT, CMD_SERVE, AT(api_key_file), 0, "FILE", "the same from a file's first line"},
+    {"alias", 0, TEXT, CMD_SERVE, AT(alias), 0, "NAME", "the model's name for clients (default: the file's, without .gguf)"},
+    {"chat-template", 0, TEXT, CMD_RUN | CMD_SERVE, AT(template_file), 0, "FILE", "a chat template instead of the model's"},
+    {"parallel", 0, U32, CMD_SERVE, AT(parallel), 0, "N", "answers that are computed at once (default 16)"},
+    {"max-requests", 0, U32, CMD_SERVE, AT(max_requests), 0, "N", "requests that run or wait at once; one more is told to come later (default 256)"},
+    {"max-connections", 0, U32, CMD_SERVE, AT(max_connections), 0, "N", "connections at once (default 512)"},
+    {"max-body", 0, SIZE, CMD_SERVE, AT(max_body), 0, "BYTES", "of a request (default 8M)"},
+    {"idle", 0, U32, CMD_SERVE, AT(idle), 0, "S", "seconds after which a client that neither sends nor reads is disconnected (default 60)"},
+    {"drain", 0, U32, CMD_SERVE, AT(drain), 0, "S", "seconds that answers may go on after SIGTERM (default 30)"},
+    {"output", 'o', TEXT, CMD_LOGITS | CMD_TENSOR | CMD_SYNTH, AT(output), 0, "FILE", "file to write"},
+    {"json", 0, FLAG, CMD_RUN | CMD_BENCH, AT(json), 0, NULL, "one JSON object on stdout instead of text"},
+    {"device", 'd', TEXT, CMD_COMPUTE | CMD_INFO, AT(device), 0, "DEVICE", "auto, cpu, cuda or cuda:N (default auto; $M40LLM_DEVICE)"},
+    {"ctx", 'c', U32, CMD_COMPUTE | CMD_INFO, AT(ctx), 0, "N", "context in tokens (default: the least of the model's, what fits, and 8192)"},
+    {"kv-mem", 0, SIZE, CMD_COMPUTE, AT(kv_mem), 0, "BYTES",
      "memory of the KV cache, e.g. 900M or 4G (default: one context for each answer at once)"},
-    {"kv-type", 0, CLI_TEXT, CMD_COMPUTE | CMD_INFO, AT(kv_type), 0, "f16|f32", "type of the KV cache (default f16)"},
-    {"chunk", 0, CLI_U32, CMD_COMPUTE | CMD_INFO, AT(chunk), 0, "N", "prompt tokens in one step (default 512)"},
-    {"threads", 0, CLI_U32, CMD_COMPUTE, AT(threads), 0, "N", "threads of the CPU backend (default: one a core)"},
-    {"cpu-level", 0, CLI_TEXT, CMD_COMPUTE, AT(cpu_level), 0, "auto|scalar|avx2|avx512", "instructions the CPU backend may use"},
-    {"no-graphs", 0, CLI_FLAG, CMD_COMPUTE, AT(no_graphs), 0, NULL, "launch every CUDA kernel by itself, for measuring and debugging"},
-    {"help", 'h', CLI_FLAG, CMD_ALL, AT(help), 0, NULL, "this text"},
+    {"kv-type", 0, TEXT, CMD_COMPUTE | CMD_INFO, AT(kv_type), 0, "f16|f32", "type of the KV cache (default f16)"},
+    {"chunk", 0, U32, CMD_COMPUTE | CMD_INFO, AT(chunk), 0, "N", "prompt tokens in one step (default 512)"},
+    {"threads", 0, U32, CMD_COMPUTE, AT(threads), 0, "N", "threads of the CPU backend (default: one a core)"},
+    {"cpu-level", 0, TEXT, CMD_COMPUTE, AT(cpu_level), 0, "auto|scalar|avx2|avx512", "instructions the CPU backend may use"},
+    {"no-graphs", 0, FLAG, CMD_COMPUTE, AT(no_graphs), 0, NULL, "launch every CUDA kernel by itself, for measuring and debugging"},
+    {"help", 'h', FLAG, CMD_ALL, AT(help), 0, NULL, "this text"},
 };
 
 enum { N_FLAGS = sizeof flags / sizeof *flags };
@@ -205,8 +211,9 @@ static int read_environment(struct cli_settings *settings)
     settings->cuda_library = getenv("M40LLM_CUDA_LIB");
     settings->cublas_library = getenv("M40LLM_CUBLAS_LIB");
     settings->device = getenv("M40LLM_DEVICE");
-    settings->force_m40 = force && strcmp(force, "1") == 0;
     settings->log_level = M40LLM_LOG_WARN;
+    if (!m40_parse_switch(force, &settings->force_m40))
+        return cli_usage("M40LLM_FORCE_M40=%s: must be 0 or 1", force);
     if (!m40_parse_switch(cublas, &settings->use_cublas))
         return cli_usage("M40LLM_ENABLE_CUBLAS=%s: must be 0 or 1", cublas);
     if (!m40_parse_switch(history, &keeps_history))
@@ -243,12 +250,15 @@ static void set_defaults(struct cli_settings *settings)
     };
 }
 
-static int check_choice(const char *flag, const char *value, const char *const *choices)
+/* A value that --help lists as "one|two". */
+static int check_choice(const char *name, const char *value)
 {
-    for (int i = 0; choices[i]; i++)
-        if (strcmp(value, choices[i]) == 0)
+    const char *choices = flag_of_name(CMD_ALL, name)->argument;
+
+    for (const char *choice = choices; choice; choice = strchr(choice, '|') ? strchr(choice, '|') + 1 : NULL)
+        if (strcspn(choice, "|") == strlen(value) && strncmp(choice, value, strlen(value)) == 0)
             return CLI_OK;
-    return cli_usage("--%s %s: not one of the choices (see --help)", flag, value);
+    return cli_usage("--%s %s: must be one of %s", name, value, choices);
 }
 
 static int check_device(const char *device)
@@ -265,18 +275,21 @@ static int check_device(const char *device)
 
 static int check_settings(const struct cli_settings *s, const struct cli_command *command)
 {
-    int rc = check_choice("kv-type", s->kv_type, (const char *const[]){"f16", "f32", NULL});
+    int rc = check_choice("kv-type", s->kv_type);
 
     if (rc == CLI_OK)
-        rc = check_choice("cpu-level", s->cpu_level, (const char *const[]){"auto", "scalar", "avx2", "avx512", NULL});
+        rc = check_choice("cpu-level", s->cpu_level);
     if (rc == CLI_OK)
-        rc = check_choice("style", s->style, (const char *const[]){"full", "llama", NULL});
+        rc = check_choice("style", s->style);
     if (rc == CLI_OK)
         rc = check_device(s->device);
     if (rc != CLI_OK)
         return rc;
     if (s->n_args < command->min_args)
         return cli_usage("%s: too few arguments; usage: m40llm %s %s", command->name, command->name, command->arguments);
+    for (int i = 0; i < s->n_args; i++)
+        if (!*s->args[i])
+            return cli_usage("%s: an argument is empty; usage: m40llm %s %s", command->name, command->name, command->arguments);
     if (command->max_args >= 0 && s->n_args > command->max_args)
         return cli_usage("%s: unexpected argument '%s'; usage: m40llm %s %s", command->name, s->args[command->max_args], command->name,
                          command->arguments);
@@ -292,10 +305,10 @@ static void make_getopt_tables(unsigned command, struct option *longs, char *let
     for (int i = 0; i < N_FLAGS; i++) {
         if (!(flags[i].commands & command))
             continue;
-        longs[n++] = (struct option){flags[i].name, flags[i].kind == CLI_FLAG ? no_argument : required_argument, NULL, 256 + i};
+        longs[n++] = (struct option){flags[i].name, flags[i].kind == FLAG ? no_argument : required_argument, NULL, 256 + i};
         if (flags[i].letter) {
             *letters++ = flags[i].letter;
-            if (flags[i].kind != CLI_FLAG)
+            if (flags[i].kind != FLAG)
                 *letters++ = ':';
         }
     }
@@ -314,6 +327,8 @@ int cli_parse(struct cli_settings *settings, const struct cli_command *command, 
     make_getopt_tables(command->bit, longs, letters);
     opterr = 0;
     while (rc == CLI_OK && (c = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+        if (c == '?' && optopt >= 256)
+            return cli_usage("%s: option '--%s' takes no value", command->name, flags[optopt - 256].name);
         if (c == '?' && optopt > 0 && optopt < 256) /* a letter, perhaps one of several in one argument */
             return cli_usage("%s: unknown option '-%c'; see m40llm %s --help", command->name, optopt, command->name);
         if (c == '?')

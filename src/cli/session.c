@@ -127,7 +127,7 @@ static char *read_all(FILE *f, size_t max_bytes, size_t *n_bytes)
     return data;
 }
 
-int cli_read_file(const char *path, size_t max_bytes, char **text, size_t *n_bytes)
+int cli_read_file_within(const char *path, size_t max_bytes, char **text, size_t *n_bytes)
 {
     bool is_stdin = strcmp(path, "-") == 0;
     FILE *f = is_stdin ? stdin : fopen(path, "rb");
@@ -146,13 +146,18 @@ int cli_read_file(const char *path, size_t max_bytes, char **text, size_t *n_byt
     return *text ? CLI_OK : CLI_FAILURE;
 }
 
+int cli_read_file(const char *path, char **text, size_t *n_bytes)
+{
+    return cli_read_file_within(path, CLI_MAX_FILE_BYTES, text, n_bytes);
+}
+
 int cli_compile_template(const char *path, char **text, m40llm_template **out)
 {
     m40llm_error err;
     m40llm_status status;
     char *read;
     size_t n_bytes;
-    int rc = cli_read_file(path, CLI_MAX_TEMPLATE_BYTES, &read, &n_bytes);
+    int rc = cli_read_file_within(path, CLI_MAX_TEMPLATE_BYTES, &read, &n_bytes);
 
     *out = NULL;
     if (text)
@@ -178,7 +183,7 @@ int cli_read_prompt(const struct cli_settings *settings, char **text, size_t *n_
     if ((settings->prompt != NULL) + (settings->prompt_file != NULL) + from_stdin > 1)
         return cli_usage("give only one of -p, -f and -");
     if (settings->prompt_file || from_stdin)
-        return cli_read_file(from_stdin ? "-" : settings->prompt_file, CLI_MAX_PROMPT_BYTES, text, n_bytes);
+        return cli_read_file(from_stdin ? "-" : settings->prompt_file, text, n_bytes);
     if (!settings->prompt)
         return CLI_OK;
     *text = strdup(settings->prompt);
