@@ -32,7 +32,7 @@ m40llm_kv_type cli_kv_type(const struct cli_settings *settings);
 /* A whole file ("-": standard input) into *text (to be freed), NUL-terminated. One of more than max_bytes, or CLI_MAX_FILE_BYTES, is refused. */
 int cli_read_file(const char *path, char **text, size_t *n_bytes);
 int cli_read_file_within(const char *path, size_t max_bytes, char **text, size_t *n_bytes);
-enum { CLI_MAX_FILE_BYTES = 256 << 20, CLI_MAX_TEMPLATE_BYTES = 4 << 20, CLI_MAX_JSON_BYTES = 64 << 20 };
+enum { CLI_MAX_FILE_BYTES = 256 << 20, CLI_MAX_TEMPLATE_BYTES = 4 << 20, CLI_MAX_JSON_BYTES = 16 << 20 };
 
 /* The text of -p, -f or '-' among the arguments, which may be none (*text = NULL). */
 int cli_read_prompt(const struct cli_settings *settings, char **text, size_t *n_bytes);
