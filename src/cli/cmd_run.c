@@ -156,8 +156,11 @@ int cmd_run(struct cli_settings *settings)
 
     if (rc == CLI_OK && prompt && (settings->system || settings->template_file))
         rc = cli_usage("--system and --chat-template are for chats: leave -p, -f and - out, and type the message, or pipe it in");
+    if (is_message && (settings->special || settings->no_bos))
+        return cli_usage("--special and --no-bos go with -p, -f or -: a chat's template writes control tokens");
     if (is_message && isatty(STDIN_FILENO))
-        return settings->json ? cli_usage("--json needs a prompt: -p TEXT, -f FILE or -; or a message on standard input") : cli_chat(settings);
+        return settings->json || settings->echo ? cli_usage("--json and --echo need a prompt: -p TEXT, -f FILE or -; or a message on standard input")
+                                                : cli_chat(settings);
     if (is_message)
         rc = read_message(&prompt, &n_bytes);
     if (rc == CLI_OK && is_message)

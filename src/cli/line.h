@@ -14,7 +14,7 @@ enum line_result {
     LINE_FAILED,    /* no memory */
 };
 
-/* Reads from standard input, which is a terminal; prompts and what is typed show on standard error. history_path: NULL for none; what is wrong with the file is said on standard error once. words: what the
+/* Reads from standard input, which is a terminal; prompts and what is typed show on standard error, or where that is no terminal, on standard output. history_path: NULL for none; what is wrong with the file is said on standard error once. words: what the
  * tabulator completes at the beginning of a line, NULL-terminated; it and the path must outlive the reader. NULL: no memory. */
 struct line_reader *line_open(const char *history_path, const char *const *words);
 void line_close(struct line_reader **reader);

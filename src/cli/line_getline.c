@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 struct line_reader {
     char *text;
@@ -31,10 +32,11 @@ void line_close(struct line_reader **reader)
 
 enum line_result line_read(struct line_reader *reader, const char *prompt, const char **text, size_t *n_bytes)
 {
+    FILE *screen = isatty(STDERR_FILENO) ? stderr : stdout;
     ssize_t n;
 
-    fputs(prompt, stderr);
-    fflush(stderr);
+    fputs(prompt, screen);
+    fflush(screen);
     cli_let_interrupt_reads(true);
     errno = 0;
     n = getline(&reader->text, &reader->capacity, stdin);
@@ -44,7 +46,7 @@ enum line_result line_read(struct line_reader *reader, const char *prompt, const
         bool is_interrupt = errno == EINTR && !cli_interrupted();
 
         clearerr(stdin);
-        fputs("\n", stderr);
+        fputs("\n", screen);
         return is_interrupt ? LINE_CANCELLED : errno == ENOMEM ? LINE_FAILED : LINE_END;
     }
     if (n > 0 && reader->text[n - 1] == '\n')

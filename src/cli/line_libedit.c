@@ -6,9 +6,11 @@
 
 #include <histedit.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MAX_PASTE = 1 << 20 }; /* characters */
 
@@ -17,6 +19,7 @@ struct line_reader {
     History *history;
     const char *prompt, *history_path;
     const char *const *words;
+    FILE *screen; /* where what is typed shows */
     char *text;
     bool is_cancelled, says_paste;
     size_t n_dropped; /* bytes of the line that was cancelled */
@@ -48,6 +51,15 @@ static unsigned char cancel_line(EditLine *editor, int key)
     el_cursor(editor, (int)(line->lastchar - line->cursor));
     el_push(editor, "\n"); /* what is on the screen stays there, the cursor below it */
     return CC_CURSOR;
+}
+
+/* The terminal's own Ctrl-Z is off while a line is edited; libedit sets the terminal right around the signal. */
+static unsigned char suspend(EditLine *editor, int key)
+{
+    (void)editor;
+    (void)key;
+    raise(SIGTSTP);
+    return CC_REDISPLAY;
 }
 
 static unsigned char add_newline(EditLine *editor, int key)
@@ -151,12 +163,15 @@ void line_remember(struct line_reader *reader, const char *text)
 
 static void set_keys(EditLine *editor)
 {
-    el_set(editor, EL_ADDFN, "m40-cancel", "drop the line", cancel_line);
-    el_set(editor, EL_ADDFN, "m40-newline", "put a newline into the line", add_newline);
-    el_set(editor, EL_ADDFN, "m40-paste", "take a paste as text", take_paste);
-    el_set(editor, EL_ADDFN, "m40-complete", "complete a command", complete_word);
+    /* wide, because libedit makes copies of the others and never frees them */
+    el_wset(editor, EL_ADDFN, L"m40-cancel", L"drop the line", cancel_line);
+    el_wset(editor, EL_ADDFN, L"m40-suspend", L"stop the program, as the shell does", suspend);
+    el_wset(editor, EL_ADDFN, L"m40-newline", L"put a newline into the line", add_newline);
+    el_wset(editor, EL_ADDFN, L"m40-paste", L"take a paste as text", take_paste);
+    el_wset(editor, EL_ADDFN, L"m40-complete", L"complete a command", complete_word);
     el_set(editor, EL_SETTY, "-d", "-isig", NULL); /* Ctrl-C is a key, so that no signal meets libedit at work */
     el_set(editor, EL_BIND, "^C", "m40-cancel", NULL);
+    el_set(editor, EL_BIND, "^Z", "m40-suspend", NULL);
     el_set(editor, EL_BIND, "^I", "m40-complete", NULL);
     el_set(editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_set(editor, EL_BIND, "\033\n", "m40-newline", NULL);
@@ -172,10 +187,11 @@ struct line_reader *line_open(const char *history_path, const char *const *words
 
     if (!reader)
         return NULL;
+    reader->screen = isatty(STDERR_FILENO) ? stderr : stdout;
     setlocale(LC_CTYPE, "");
     if (MB_CUR_MAX == 1) /* what models write and read is UTF-8 */
         setlocale(LC_CTYPE, "C.UTF-8");
-    reader->editor = el_init("m40llm", stdin, stderr, stderr);
+    reader->editor = el_init("m40llm", stdin, reader->screen, reader->screen);
     reader->history = history_init();
     if (!reader->editor || !reader->history) {
         line_close(&reader);
@@ -221,16 +237,17 @@ enum line_result line_read(struct line_reader *reader, const char *prompt, const
     reader->is_cancelled = false;
     el_set(reader->editor, EL_PREP_TERM, 1); /* before the prompt: libedit would do so behind it, and lose a Ctrl-D that is typed at once */
     if (reader->says_paste)
-        fputs("\033[?2004h", stderr);
+        fputs("\033[?2004h", reader->screen);
+    fflush(reader->screen);
     got = el_gets(reader->editor, &n);
     if (reader->says_paste)
-        fputs("\033[?2004l", stderr);
+        fputs("\033[?2004l", reader->screen);
     if (reader->is_cancelled) {
         *n_bytes = reader->n_dropped;
         return LINE_CANCELLED;
     }
     if (!got || n <= 0) {
-        fputs("\n", stderr);
+        fputs("\n", reader->screen);
         el_reset(reader->editor);
         return LINE_END;
     }

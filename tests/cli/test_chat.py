@@ -24,7 +24,7 @@ TEMPLATE_FILE = os.path.join(FOLDER.name, "chat.jinja")
 with open(TEMPLATE_FILE, "w", encoding="utf-8") as file:
     file.write(TEMPLATE)
 CTRL_C, CTRL_D, UP = "\x03", "\x04", "\x1b[A"
-LIBEDIT = b"m40-paste" in open(BIN, "rb").read()
+LIBEDIT = b"libedit.so" in open(BIN, "rb").read()
 FLAGS = ("--chat-template", TEMPLATE_FILE, "--device", "cpu", "--threads", "1", "--ignore-eos", "--seed", "7")
 
 

@@ -165,6 +165,7 @@ static void test_usage_errors(void **state)
     expect_error(RUN("run", demo()), 2, "prompt");
     expect_error(RUN("run", demo(), "-p", "x", "--system", "y"), 2, "--system");
     expect_error(RUN("run", demo(), "-p", "x", "--chat-template", "y"), 2, "--chat-template");
+    expect_error(RUN_WITH({.input = "x"}, "run", demo(), "--no-bos"), 2, "--no-bos");
     expect_error(RUN_WITH({.input = "x"}, "run", demo()), 1, "no chat template");
     expect_error(RUN_WITH({.input = "x"}, "run", demo(), "--chat-template", tmp("no-such-template")), 1, "no-such-template");
     expect_error(RUN_WITH({.input = "x"}, "run", demo(), "--chat-template", test_tmp_dir()), 1, "Is a directory");
