@@ -20,16 +20,25 @@
 
 static const char separator[] = "\n__ggml_vocab_test__\n";
 
-/* tests/data/vocab/ggml-vocab-NAME.gguf, or models/demo.gguf for "demo". */
+/* Of tests/data/vocab/ggml-vocab-NAME.gguf, models/demo.gguf for "demo", or, with a slash in it, NAME.gguf. */
+static const char *path_of(const char *name, const char *suffix)
+{
+    static char path[4096];
+    char file[128];
+
+    snprintf(file, sizeof file, strcmp(name, "demo") ? "vocab/ggml-vocab-%s.gguf%s" : "../../models/demo.gguf", name, suffix);
+    snprintf(path, sizeof path, "%s%s%s", strchr(name, '/') ? name : test_data(file), strchr(name, '/') ? ".gguf" : "",
+             strchr(name, '/') ? suffix : "");
+    return path;
+}
+
 static struct m40_tokenizer *open_tokenizer(const char *name)
 {
     struct m40_tokenizer *t = NULL;
     struct m40_gguf *gguf;
     m40llm_error err;
-    char path[128];
 
-    snprintf(path, sizeof path, strcmp(name, "demo") ? "vocab/ggml-vocab-%s.gguf" : "../../models/demo.gguf", name);
-    if (m40_gguf_open(&gguf, test_data(path), &err) != M40LLM_OK || m40_tokenizer_open(&t, gguf, &err) != M40LLM_OK)
+    if (m40_gguf_open(&gguf, path_of(name, ""), &err) != M40LLM_OK || m40_tokenizer_open(&t, gguf, &err) != M40LLM_OK)
         fail_msg("%s", err.text);
     m40_gguf_close(&gguf);
     return t;
@@ -153,17 +162,11 @@ static int parse_line(char **at, int32_t *ids, int capacity)
 static void check_vocab(const char *name)
 {
     struct m40_tokenizer *t = open_tokenizer(name);
-    char path[128];
-    char *texts, *expected, *text, *line;
+    char *texts = test_read_file(path_of(name, ".inp"), NULL), *expected = test_read_file(path_of(name, ".out"), NULL);
+    char *text = texts, *line = expected;
     int n_cases = 0, n;
     int32_t ids[4096];
 
-    snprintf(path, sizeof path, "vocab/ggml-vocab-%s.gguf.inp", name);
-    texts = test_read_file(test_data(path), NULL);
-    snprintf(path, sizeof path, "vocab/ggml-vocab-%s.gguf.out", name);
-    expected = test_read_file(test_data(path), NULL);
-    text = texts;
-    line = expected;
     while ((n = parse_line(&line, ids, 4096)) >= 0) {
         char *end = strstr(text, separator);
 
@@ -511,8 +514,18 @@ static void test_open_speed(void **state)
     m40_gguf_close(&gguf);
 }
 
-int main(void)
+static const char *vocab_of_user;
+
+static void test_vocab_of_user(void **state)
 {
+    (void)state;
+    check_vocab(vocab_of_user);
+}
+
+/* An argument: another vocabulary with its texts and ids (tests/data/vocab/make_vocab.py). */
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest test_of_user[] = {cmocka_unit_test(test_vocab_of_user)};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gpt2),
         cmocka_unit_test(test_falcon),
@@ -532,5 +545,9 @@ int main(void)
         cmocka_unit_test(test_open_speed),
     };
 
+    if (argc > 1) {
+        vocab_of_user = argv[1];
+        return cmocka_run_group_tests_name("vocabulary", test_of_user, NULL, NULL);
+    }
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }
