@@ -40,6 +40,8 @@ static const char *const end_names[] = {
     "<|end|>",
     "<|return|>",
     "<|call|>",
+    "<|calls|>",
+    "<|flush|>",
     "<end_of_turn>",
     "<|endoftext|>",
     "<|end_of_text|>",
@@ -52,6 +54,30 @@ static const char *const end_names[] = {
     "<end_of_utterance>",
     "<\357\275\234end\342\226\201of\342\226\201sentence\357\275\234>" /* DeepSeek */
 };
+
+/* Formats in which an answer is several messages: the first token ends one of them, and the other two, where both are ends, the answer. */
+static const char *const message_ends[][3] = {
+    {"<|end|>", "<|return|>", "<|call|>"}, /* gpt-oss */
+    {"<|end|>", "<|calls|>", "<|flush|>"}, /* Solar Open */
+};
+
+/* The control token of this name that is an end; -1: none. */
+static int32_t find_end(const struct m40_tokenizer *t, const char *name)
+{
+    int32_t id = m40_vocab_find(&t->vocab, m40_str_from(name));
+
+    return id >= 0 && t->vocab.types[id] == M40_TOKEN_CONTROL && t->is_end[id] ? id : -1;
+}
+
+static void drop_message_ends(struct m40_tokenizer *t)
+{
+    for (size_t i = 0; i < sizeof message_ends / sizeof message_ends[0]; i++) {
+        int32_t id = find_end(t, message_ends[i][0]);
+
+        if (id >= 0 && id != t->eos && find_end(t, message_ends[i][1]) >= 0 && find_end(t, message_ends[i][2]) >= 0)
+            t->is_end[id] = 0;
+    }
+}
 
 static m40llm_status find_ends(struct m40_tokenizer *t, const struct m40_gguf *gguf, m40llm_error *err)
 {
@@ -73,6 +99,7 @@ static m40llm_status find_ends(struct m40_tokenizer *t, const struct m40_gguf *g
         if (id >= 0 && t->vocab.types[id] == M40_TOKEN_CONTROL)
             t->is_end[id] = 1;
     }
+    drop_message_ends(t);
 fail:
     return status;
 }

@@ -16,7 +16,7 @@ size_t m40_tokenizer_n_vocab(const struct m40_tokenizer *t);
 int32_t m40_tokenizer_bos(const struct m40_tokenizer *t); /* -1: none */
 int32_t m40_tokenizer_eos(const struct m40_tokenizer *t);
 /* EOS, EOT, EOM by metadata, or a control token with one of the usual names of an end (<|eot_id|>, <|im_end|>, <|end|>, <end_of_turn>,
- * <|endoftext|>, </s>, ...). */
+ * <|endoftext|>, </s>, ...). <|end|> is none where <|return|> and <|call|> are: there it ends a message of several. */
 bool m40_tokenizer_is_end(const struct m40_tokenizer *t, int32_t id);
 
 /* flags: M40LLM_TOKENIZE_*. Contracts as m40llm_tokenize and m40llm_detokenize. Thread-safe.

