@@ -208,6 +208,11 @@ bool m40_tokenizer_is_end(const struct m40_tokenizer *t, int32_t id)
     return id >= 0 && (size_t)id < t->vocab.n_tokens && t->is_end[id];
 }
 
+bool m40_tokenizer_is_control(const struct m40_tokenizer *t, int32_t id)
+{
+    return id >= 0 && (size_t)id < t->vocab.n_tokens && t->vocab.types[id] == M40_TOKEN_CONTROL;
+}
+
 /* Special tokens, and ordinary text between them. */
 static m40llm_status encode_text(struct m40_encoder *e, const char *text, size_t n_bytes, const struct m40_specials *specials, m40llm_error *err)
 {

@@ -19,6 +19,9 @@ int32_t m40_tokenizer_eos(const struct m40_tokenizer *t);
  * <|endoftext|>, </s>, ...). <|end|> is none where <|return|> and <|call|> are: there it ends a message of several. */
 bool m40_tokenizer_is_end(const struct m40_tokenizer *t, int32_t id);
 
+/* A token that is found in no text without M40LLM_TOKENIZE_SPECIAL, and gives none without M40LLM_DETOKENIZE_SPECIAL. */
+bool m40_tokenizer_is_control(const struct m40_tokenizer *t, int32_t id);
+
 /* flags: M40LLM_TOKENIZE_*. Contracts as m40llm_tokenize and m40llm_detokenize. Thread-safe.
  * - Control and unknown tokens are found in the text with M40LLM_TOKENIZE_SPECIAL only, user-defined ones always; the leftmost first, the longest
  *   of those that begin there.
