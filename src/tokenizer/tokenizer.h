@@ -25,6 +25,7 @@ bool m40_tokenizer_is_control(const struct m40_tokenizer *t, int32_t id);
 /* flags: M40LLM_TOKENIZE_*. Contracts as m40llm_tokenize and m40llm_detokenize. Thread-safe.
  * - Control and unknown tokens are found in the text with M40LLM_TOKENIZE_SPECIAL only, user-defined ones always; the leftmost first, the longest
  *   of those that begin there.
+ * - Special tokens of Phi-3 take the white space behind them, which is lost.
  * - ADD_BOS adds no second BOS to a text that begins with one (nor a second EOS to one that ends so), where the special token is parsed as such.
  * - SentencePiece models whose metadata ask for a space in front get it at the beginning and behind every special token, as in llama.cpp and
  *   Hugging Face's legacy mode; detokenising takes it away at the same places. So a stream that continues a prompt must be pushed the prompt's

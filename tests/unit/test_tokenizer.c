@@ -423,16 +423,23 @@ static void test_spm_prefix_and_special(void **state)
     struct m40_tokenizer *t = open_tokenizer("phi-3");
     static const char text[] = "<|user|>Hello<|end|>";
     static const int32_t special[] = {1, 32010, 15043, 32007}; /* "_Hello" is 15043 */
-    static const int32_t user_defined[] = {15043, 2};
+    static const int32_t user_defined[] = {15043, 2}, spaced[] = {1, 32010, 15043, 32007, 32001}, unspaced[] = {32000, 259, 15043, 2, 15043};
+    static const char spaces[] = "<|user|>\n \xc2\xa0\xe3\x80\x80\tHello<|end|>\n<|assistant|>\n\n";
 
     (void)state;
     expect_ids(t, text, strlen(text), M40LLM_TOKENIZE_SPECIAL | M40LLM_TOKENIZE_ADD_BOS, special, 4);
     expect_text(t, special, 4, 0, "Hello", 5);
     expect_text(t, special + 1, 3, M40LLM_DETOKENIZE_SPECIAL, text, strlen(text));
     expect_ids(t, "Hello</s>", 9, 0, user_defined, 2);
-    expect_round_trip(t, "  Hello</s> Hello</s>Hello", 26, 0);
+    /* white space behind special tokens is theirs, but for <|endoftext|>'s ("__" is 259) */
+    expect_ids(t, spaces, strlen(spaces), M40LLM_TOKENIZE_SPECIAL | M40LLM_TOKENIZE_ADD_BOS, spaced, 5);
+    expect_ids(t, "<|endoftext|>  Hello</s> Hello", 30, M40LLM_TOKENIZE_SPECIAL, unspaced, 5);
+    expect_round_trip(t, "  Hello</s>Hello</s>Hello", 25, 0);
     assert_true(m40_tokenizer_is_end(t, 32000) && m40_tokenizer_is_end(t, 32007));
     assert_false(m40_tokenizer_is_end(t, 32010));
+    m40_tokenizer_close(&t);
+    t = open_tokenizer("llama-spm"); /* another model's take none */
+    expect_round_trip(t, "  Hello</s> Hello</s>\nHello", 27, M40LLM_TOKENIZE_SPECIAL);
     m40_tokenizer_close(&t);
 }
 
