@@ -93,7 +93,7 @@ static m40llm_tokenizer *make_tokenizer(const char *const *control, size_t n_con
     int32_t types[N_BYTES + 16];
     char names[N_BYTES][2], path[4200];
     struct gguf_bytes g = {0};
-    m40llm_tokenizer *t;
+    m40llm_tokenizer *t = NULL;
     m40llm_file *file;
     m40llm_error err;
     FILE *f;
