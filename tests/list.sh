@@ -96,6 +96,7 @@ if [ "$mode" != device ] && [ -d "$san" ]; then
     replays "$san" san-
 fi
 if [ "$mode" != device ]; then
+    echo "server-thoughts 60 M40LLM_BIN=$build/m40llm python3 tests/server/test_thoughts.py"
     echo "bench-emu 60 $emu tools/tap.sh 'bench-kernels runs every operation' $build/bench-kernels --quick"
     cublas="M40LLM_ENABLE_CUBLAS=1 M40LLM_CUBLAS_LIB=$build/libcublas-fake.so"
     echo "bench-cublas-emu 60 M40LLM_CUDA_LIB=$build/libcuda-emu-test.so $cublas tools/tap.sh 'bench-kernels times cuBLAS' $build/bench-kernels --quick --ops cublas,sgemm"

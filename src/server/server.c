@@ -297,6 +297,7 @@ const char *server_url(const struct server *s)
 void server_set_model(struct server *s, const struct server_model *model)
 {
     s->model = *model;
+    thinking_markers_init(&s->markers, model->tokenizer);
     s->state = SERVER_READY;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/str.h"
 #include "server.h"
+#include "thinking.h"
 
 #include <jansson.h>
 #include <microhttpd.h>
@@ -50,7 +51,8 @@ enum server_state { SERVER_STARTING, SERVER_READY, SERVER_DRAINING };
 
 struct server {
     struct server_options options;
-    struct server_model model; /* once the state is not STARTING */
+    struct server_model model;       /* once the state is not STARTING */
+    struct thinking_markers markers; /* of the model; likewise */
     struct MHD_Daemon *daemon;
     int listen_fd; /* -1: given up */
     char url[128];
