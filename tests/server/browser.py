@@ -88,13 +88,17 @@ class Browser:
             time.sleep(0.02)
         return value
 
-    def load(self, url):
+    def load(self, url=None):
+        """None: the same again."""
         n = self.n_loads
-        self.call("Page.navigate", url=url)
+        if url:
+            self.call("Page.navigate", url=url)
+        else:
+            self.call("Page.reload")
         end = time.monotonic() + 30
-        while self.n_loads == n and time.monotonic() < end:
-            self.js("1")  # takes the events that have come
-        assert self.n_loads > n, f"{url} does not load"
+        while self.n_loads == n:
+            assert time.monotonic() < end, f"{url} does not load"
+            self.take_event(self.read_message(end) or {})
 
     def key(self, name, shift=False):
         code = {"key": name, "code": name, "windowsVirtualKeyCode": KEYS[name], "modifiers": 8 if shift else 0}

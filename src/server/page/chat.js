@@ -1,7 +1,7 @@
 /* What the page does: conversations are opened, sent, answered, stopped. */
 
 const READY_MS = 1000;  /* between looks at a server that is not ready */
-const SAVE_MS = 2000;   /* between savings of an answer that is being written */
+const SAVE_MS = 500;    /* between savings of an answer that is being written */
 
 const state = {
     chats: [],       /* the latest first; one that is new and empty is not in it */
@@ -10,17 +10,18 @@ const state = {
     runs: new Map(), /* by conversation: the answer that is being written */
     isAtEnd: true,   /* the reader follows the answer */
     isDrawing: false,
+    isLeaving: false, /* the page is closed or loaded again: answers break off, and that is no failure */
 };
 
 /* ---- drawing ---- */
 
 function drawFigures() {
     const run = state.runs.get(state.chat), nContext = state.props?.limits.n_ctx;
-    const at = state.chat.messages.findLastIndex(({figures}) => figures?.nTotal), last = state.chat.messages.at(-1);
+    const at = state.chat.messages.findLastIndex(({figures}) => figures?.nTotal);
     const nTotal = at >= 0 ? state.chat.messages[at].figures.nTotal : 0;
     const isWhole = at === state.chat.messages.length - 1;
 
-    byId("rate").textContent = run ? (run.nPieces ? describeRate(measure(run)) : "waiting") : last?.figures?.nTokens ? describeRate(last.figures) : "";
+    byId("rate").textContent = run ? (run.nPieces ? describeRate(measure(run)) : "waiting") : "";
     byId("context").hidden = !nContext || !nTotal;
     if (!nContext || !nTotal)
         return;
@@ -214,7 +215,7 @@ async function answer(chat) {
             takePiece(run, piece);
         endRun(run, run.finish);
     } catch (error) {
-        if (error.name === "AbortError")
+        if (error.name === "AbortError" || state.isLeaving)
             endRun(run, "stopped");
         else
             endRun(run, "failed", error instanceof ApiError ? error.message : `The page failed: ${error.message}`);
@@ -385,7 +386,11 @@ function start() {
             saveChat(state.chat);
     });
     byId("new-chat").addEventListener("click", newChat);
-    window.addEventListener("pagehide", () => state.runs.forEach((run) => writeChat(run.chat)));
+    window.addEventListener("beforeunload", () => {
+        state.isLeaving = true;
+        state.runs.forEach((run) => writeChat(run.chat));
+    });
+    window.addEventListener("pageshow", () => { state.isLeaving = false; });
     window.addEventListener("storage", (event) => {
         if (event.key === null || event.key.startsWith(CHAT_PREFIX))
             readChanges();

@@ -3,7 +3,7 @@
 
 const MAX_OPEN = 16;           /* emphasis within emphasis */
 const MAX_CODE_SPAN = 10000;   /* characters that are searched for the end of `code` */
-const ORDINARY = /[^\\`*_~[!<\nh]+/y;
+const ORDINARY = /(?:[^\\`*_~[!<\nh]|h(?!ttps?:\/\/)){1,1000}/y;
 const PUNCTUATION = /[!-/:-@[-`{-~]/;
 const WORD = /[\p{L}\p{N}]/u;
 const TARGET = /\(\s*(<[^<>\n]*>|[^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)*)(?:\s+"[^"\n]*"|\s+'[^'\n]*')?\s*\)/y;
@@ -201,11 +201,12 @@ class InlineReader {
             end--;
         const address = found.slice(0, end), url = safeUrl(address);
 
-        if (!url)
-            return false;
-        this.add(makeLink(url, [address]));
+        if (url)
+            this.add(makeLink(url, [address]));
+        else
+            this.plain += address;
         this.at += end;
-        return true;
+        return end > 0;
     }
 
     readEmphasis(mark) {

@@ -2,7 +2,7 @@
 
 const messageViews = new WeakMap(); /* of a message: {reasoning, reasoningText, summary, content, failure, foot, figures} */
 
-const FINISH_WORDS = {length: "the longest it may be", stopped: "stopped"};
+const FINISH_WORDS = {length: "cut off at the token limit", stopped: "stopped"};
 
 function formatNumber(n) {
     return n.toLocaleString("en");
