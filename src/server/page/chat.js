@@ -1,7 +1,7 @@
 /* What the page does: conversations are opened, sent, answered, stopped. */
 
-const READY_MS = 1000;  /* between looks at a server that is not ready */
-const SAVE_MS = 500;    /* between savings of an answer that is being written */
+const READY_MS = 2000; /* between looks at a server that is not ready */
+const SAVE_MS = 500;     /* between savings of an answer that is being written */
 
 const state = {
     chats: [],       /* the latest first; one that is new and empty is not in it */
@@ -10,6 +10,7 @@ const state = {
     runs: new Map(), /* by conversation: the answer that is being written */
     isAtEnd: true,   /* the reader follows the answer */
     isDrawing: false,
+    isMeeting: false, /* the server is asked, again and again, whether it is ready */
     isLeaving: false, /* the page is closed or loaded again: answers break off, and that is no failure */
 };
 
@@ -219,6 +220,8 @@ async function answer(chat) {
             endRun(run, "stopped");
         else
             endRun(run, "failed", error instanceof ApiError ? error.message : `The page failed: ${error.message}`);
+        if (error.status === 0 && !state.isLeaving)
+            meetServer(); /* it may come back with another model */
     }
 }
 
@@ -342,27 +345,41 @@ function showServer(text) {
     byId("device").textContent = text;
 }
 
-/* Waits until the server is ready, and learns what it serves. */
-async function meetServer() {
+async function waitUntilReady() {
     const words = {starting: "the model is being loaded …", draining: "the server is shutting down …"};
 
     for (let health = await readHealth(); health !== "ready"; health = await readHealth()) {
         showServer(words[health] ?? "the server does not answer");
         await new Promise((resolve) => { setTimeout(resolve, READY_MS); });
     }
+}
+
+function showProps() {
+    const {model, device, device_name: deviceName, chat_template: template} = state.props;
+
+    byId("failure").hidden = true;
+    byId("model").textContent = model;
+    document.title = `${model} – m40-llm`;
+    byId("draft").placeholder = template ? `Message ${model}` : "A text to continue";
+    showServer(`${device} · ${deviceName}`);
+    if (!document.querySelector(".editing"))
+        drawAll();
+}
+
+/* Waits until the server is ready, and learns what it serves. */
+async function meetServer() {
+    if (state.isMeeting)
+        return;
+    state.isMeeting = true;
+    await waitUntilReady();
     try {
         state.props = await (await request("/props")).json();
+        showProps();
     } catch (error) {
         showServer("");
         showFailure(error.message);
-        return;
     }
-    byId("failure").hidden = true;
-    byId("model").textContent = state.props.model;
-    document.title = `${state.props.model} – m40-llm`;
-    byId("draft").placeholder = state.props.chat_template ? `Message ${state.props.model}` : "A text to continue";
-    showServer(`${state.props.device} · ${state.props.device_name}`);
-    drawAll();
+    state.isMeeting = false;
 }
 
 /* Without the server's properties nothing works: what is wrong, and a way to try again. */

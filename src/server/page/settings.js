@@ -4,16 +4,16 @@
 const SETTINGS = [
     {name: "system", kind: "text", label: "System prompt", hint: "What the model is told before the conversation"},
     {name: "temperature", kind: "number", label: "Temperature", min: 0, max: 2, usual: "1", hint: "0 takes the likeliest token"},
-    {name: "top_p", kind: "number", label: "Top p", min: 0, max: 1, usual: "1", hint: "Keep the likeliest up to this sum"},
-    {name: "top_k", kind: "number", label: "Top k", min: 0, max: 1e9, step: 1, usual: "off", hint: "Keep so many of the likeliest"},
-    {name: "min_p", kind: "number", label: "Min p", min: 0, max: 1, usual: "off", hint: "Drop below this share of the top"},
+    {name: "top_p", kind: "number", label: "Top p", min: 0, max: 1, usual: "1", hint: "Likeliest tokens of this sum"},
+    {name: "top_k", kind: "number", label: "Top k", min: 0, max: 1e9, step: 1, usual: "off", hint: "So many likeliest tokens"},
+    {name: "min_p", kind: "number", label: "Min p", min: 0, max: 1, usual: "off", hint: "Share of the likeliest one"},
     {name: "max_tokens", kind: "number", label: "Max tokens", min: 1, max: 1e9, step: 1, usual: "what fits", hint: "Of an answer"},
-    {name: "seed", kind: "number", label: "Seed", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, usual: "random", hint: "The same seed, the same answer"},
+    {name: "seed", kind: "number", label: "Seed", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, usual: "random", hint: "Same seed, same answer"},
     {name: "repetition_penalty", kind: "number", label: "Repetition penalty", min: 0.01, max: 100, usual: "1", hint: "1 is none"},
     {name: "presence_penalty", kind: "number", label: "Presence penalty", min: -2, max: 2, usual: "0", hint: "For a token that was there"},
     {name: "frequency_penalty", kind: "number", label: "Frequency penalty", min: -2, max: 2, usual: "0", hint: "For each time it was there"},
-    {name: "thinking", kind: "choice", label: "Thinking", choices: [["", "default"], ["on", "on"], ["off", "off"]], hint: "Where the model has a switch"},
-    {name: "stop", kind: "lines", label: "Stop strings", hint: "One a line: an answer ends before the first of them"},
+    {name: "thinking", kind: "choice", label: "Thinking", choices: [["", "default"], ["on", "on"], ["off", "off"]], hint: "If the model can choose"},
+    {name: "stop", kind: "lines", label: "Stop strings", hint: "One a line: an answer ends before one of them"},
 ];
 
 /* ---- the dialog: its fields in the table's order ---- */
