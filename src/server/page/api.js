@@ -97,22 +97,25 @@ async function* readEvents(reply) {
     const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
 
-    for (;;) {
-        const {value, done} = await readPiece(reader);
+    try {
+        for (;;) {
+            const {value, done} = await readPiece(reader);
 
-        if (done)
-            throw new ApiError(0, "The answer broke off: the connection was closed.");
-        const lines = (rest + value).split("\n");
-        rest = lines.pop();
-        for (const line of lines) {
-            if (!line.startsWith("data:"))
-                continue;
-            const data = line.slice(5).trim();
+            if (done)
+                throw new ApiError(0, "The answer broke off: the connection was closed.");
+            const lines = (rest + value).split("\n");
+            rest = lines.pop();
+            for (const line of lines) {
+                const data = line.startsWith("data:") ? line.slice(5).trim() : "";
 
-            if (data === "[DONE]")
-                return;
-            yield JSON.parse(data);
+                if (data === "[DONE]")
+                    return;
+                if (data)
+                    yield JSON.parse(data);
+            }
         }
+    } finally {
+        reader.cancel().catch(() => {}); /* the connection, where more would come */
     }
 }
 

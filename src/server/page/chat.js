@@ -93,7 +93,7 @@ function openChat(chat) {
 }
 
 function newChat() {
-    openChat(makeChat(readStored(localStorage, "settings") ?? state.chat?.settings ?? {}));
+    openChat(makeChat(readStored("localStorage", "settings") ?? state.chat?.settings ?? {}));
 }
 
 function removeChat(chat) {
@@ -310,7 +310,7 @@ function setUpComposer() {
     });
     byId("stop").addEventListener("click", stop);
     document.addEventListener("keydown", (event) => {
-        if (event.key === "Escape" && !document.querySelector("dialog[open]"))
+        if (event.key === "Escape" && !event.isComposing && !document.querySelector("dialog[open]"))
             stop();
     });
 }
@@ -398,7 +398,7 @@ function start() {
     setUpScrolling();
     setUpSettings(() => state.chat.settings, (settings) => {
         state.chat.settings = settings;
-        writeStored(localStorage, "settings", settings);
+        writeStored("localStorage", "settings", settings);
         if (state.chats.includes(state.chat))
             saveChat(state.chat);
     });
@@ -413,7 +413,7 @@ function start() {
             readChanges();
     });
     state.chats = readChats();
-    openChat(state.chats[0] ?? makeChat(readStored(localStorage, "settings") ?? {}));
+    openChat(state.chats[0] ?? makeChat(readStored("localStorage", "settings") ?? {}));
     meetServer();
 }
 

@@ -164,13 +164,13 @@ function showTheme(theme) {
 }
 
 function setUpTheme() {
-    const stored = readStored(localStorage, "theme");
+    const stored = readStored("localStorage", "theme");
     let theme = THEMES.includes(stored) ? stored : "automatic";
 
     showTheme(theme);
     byId("theme").addEventListener("click", () => {
         theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
-        writeStored(localStorage, "theme", theme);
+        writeStored("localStorage", "theme", theme);
         showTheme(theme);
         speak(`Theme: ${theme}`);
     });

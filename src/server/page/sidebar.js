@@ -23,6 +23,7 @@ function drawSidebar(chats, openChat, isRunning, actions) {
 function showMenu(isOpen) {
     document.body.classList.toggle("menu-open", isOpen);
     byId("open-menu").setAttribute("aria-expanded", String(isOpen));
+    document.querySelectorAll("header, main, footer").forEach((part) => { part.inert = isOpen; });
     if (isOpen)
         byId("new-chat").focus();
 }
@@ -34,6 +35,7 @@ function isMenuOpen() {
 function setUpMenu() {
     byId("open-menu").addEventListener("click", () => showMenu(true));
     byId("backdrop").addEventListener("click", () => showMenu(false));
+    matchMedia("(max-width: 50rem)").addEventListener("change", () => showMenu(false));
     document.addEventListener("keydown", (event) => {
         if (event.key === "Escape" && isMenuOpen()) {
             event.stopImmediatePropagation();

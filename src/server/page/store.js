@@ -7,21 +7,22 @@
 const PREFIX = "m40llm.";
 const CHAT_PREFIX = PREFIX + "chat.";
 
-function readStored(storage, name) {
+/* place: "localStorage" or "sessionStorage". A browser may refuse even to name them. */
+function readStored(place, name) {
     try {
-        return JSON.parse(storage.getItem(PREFIX + name));
+        return JSON.parse(window[place].getItem(PREFIX + name));
     } catch {
         return null;
     }
 }
 
 /* false: it is not kept. null deletes. */
-function writeStored(storage, name, value) {
+function writeStored(place, name, value) {
     try {
         if (value === null)
-            storage.removeItem(PREFIX + name);
+            window[place].removeItem(PREFIX + name);
         else
-            storage.setItem(PREFIX + name, JSON.stringify(value));
+            window[place].setItem(PREFIX + name, JSON.stringify(value));
         return true;
     } catch {
         return false;
@@ -30,12 +31,12 @@ function writeStored(storage, name, value) {
 
 /* The key is forgotten with the window, unless the user wants it kept. */
 function readKey() {
-    return readStored(sessionStorage, "key") ?? readStored(localStorage, "key") ?? "";
+    return readStored("sessionStorage", "key") ?? readStored("localStorage", "key") ?? "";
 }
 
 function writeKey(key, isKept) {
-    writeStored(sessionStorage, "key", key);
-    writeStored(localStorage, "key", isKept ? key : null);
+    writeStored("sessionStorage", "key", key);
+    writeStored("localStorage", "key", isKept ? key : null);
 }
 
 /* What is stored may be of another version of the page, or of another program of this origin. */
@@ -45,7 +46,7 @@ function isChat(chat) {
 }
 
 function readChat(id) {
-    const chat = readStored(localStorage, `chat.${id}`);
+    const chat = readStored("localStorage", `chat.${id}`);
 
     if (!isChat(chat) || chat.id !== id)
         return null;
@@ -74,11 +75,11 @@ function readChats() {
 }
 
 function writeChat(chat) {
-    return writeStored(localStorage, `chat.${chat.id}`, chat);
+    return writeStored("localStorage", `chat.${chat.id}`, chat);
 }
 
 function deleteChat(chat) {
-    writeStored(localStorage, `chat.${chat.id}`, null);
+    writeStored("localStorage", `chat.${chat.id}`, null);
 }
 
 function makeChat(settings) {
