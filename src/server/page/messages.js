@@ -14,9 +14,7 @@ function formatSeconds(ms) {
 
 /* How many tokens came, how fast. */
 function describeRate({nTokens, isCounted, rate}) {
-    const about = isCounted ? "" : "about ";
-
-    return `${about}${formatNumber(nTokens)} token${nTokens === 1 ? "" : "s"}` + (rate ? ` · ${about}${rate.toFixed(1)} tok/s` : "");
+    return `${isCounted ? "" : "about "}${formatNumber(nTokens)} token${nTokens === 1 ? "" : "s"}` + (rate ? ` · ${rate.toFixed(1)} tok/s` : "");
 }
 
 function describeAnswer(message) {
@@ -76,7 +74,7 @@ function drawAnswer(message, isLast, actions) {
 
 /* The user's text in a field of its own, in the place of `article`. */
 function editMessage(article, message, onSave) {
-    const area = make("textarea", {value: message.content, dir: "auto", "aria-label": "Your message"});
+    const area = make("textarea", {value: message.content, rows: 1, dir: "auto", "aria-label": "Your message"});
     const cancel = () => {
         form.replaceWith(article);
         article.querySelector("button").focus();
