@@ -139,4 +139,8 @@ class Browser:
             self.process.wait()
         os.close(self.to)
         os.close(self.back)
-        shutil.rmtree(self.profile, ignore_errors=True)
+        for _ in range(20):  # its children write a little longer
+            shutil.rmtree(self.profile, ignore_errors=True)
+            if not os.path.exists(self.profile):
+                break
+            time.sleep(0.1)
