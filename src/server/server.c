@@ -22,6 +22,7 @@ enum {
 };
 
 static const struct route routes[] = {
+    {.method = "GET", .path = "/", .handle = handle_page, .without_model = true, .without_key = true},
     {.method = "GET", .path = "/health", .handle = handle_health, .without_model = true, .without_key = true},
     {.method = "GET", .path = "/v1/models", .handle = handle_models},
     {.method = "GET", .path = "/props", .handle = handle_props},
