@@ -7,7 +7,7 @@ TSAN_BUILD := $(BUILD)/tsan
 TSAN_TESTS := test_engine test_engine_many
 
 .PHONY: tsan check check-full quick-check check-built check-full-built all-tests
-all-tests: lib $(CLI) $(EMU_LIB) $(EMU_TEST_LIB) $(FAKE_CUBLAS) $(UNIT_BINS) $(GOLDEN_BINS) $(PARITY_BIN) $(CLI_TEST_BINS) $(REPLAY_BINS)
+all-tests: lib $(CLI) $(EMU_LIB) $(EMU_TEST_LIB) $(FAKE_CUBLAS) $(FAKE_NVML) $(UNIT_BINS) $(GOLDEN_BINS) $(PARITY_BIN) $(CLI_TEST_BINS) $(REPLAY_BINS)
 
 # The packages first, then a new make: what it asks pkg-config must be there.
 check:
