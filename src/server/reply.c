@@ -18,6 +18,9 @@ bool fail(struct failure *f, unsigned status, const char *param, const char *cod
     va_start(args, format);
     vsnprintf(f->message, sizeof f->message, format, args);
     va_end(args);
+    for (char *c = f->message; *c; c++) /* one line, whatever a client called its fields */
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = ' ';
     return false;
 }
 
