@@ -87,6 +87,10 @@ if [ "$mode" != device ]; then # they are in Python
     echo "server 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_server.py"
     echo "server-completions 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_completions.py"
     echo "server-page 120 M40LLM_BIN=$build/m40llm python3 tests/server/test_page.py"
+    for t in access bad_input gpu_metrics; do
+        echo "server-$t 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_$t.py"
+        [ $t = gpu_metrics ] || [ ! -d "$san" ] || echo "san-server-$t 200 M40LLM_BIN=$san/m40llm python3 tests/server/test_$t.py" # the emulated driver is slow there
+    done
     [ -d "$san" ] && echo "san-server 200 M40LLM_BIN=$san/m40llm python3 tests/server/test_server.py"
     [ -d "$san" ] && echo "san-server-completions 400 M40LLM_BIN=$san/m40llm python3 tests/server/test_completions.py"
 fi

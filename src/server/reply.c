@@ -83,7 +83,9 @@ enum MHD_Result reply(struct exchange *x, unsigned status, const char *content_t
 
     if (!response)
         return MHD_NO;
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    if (content_type)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    cors_add_headers(x, response);
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     if (!MHD_get_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL))
         MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
