@@ -346,13 +346,13 @@ static bool is_busy(struct server *s)
     return busy;
 }
 
+/* The socket is closed with the server: MHD's threads may be about to accept. */
 static void stop_accepting(struct server *s)
 {
-    MHD_socket fd = s->daemon ? MHD_quiesce_daemon(s->daemon) : s->listen_fd;
-
-    if (s->listen_fd >= 0 && fd >= 0)
-        close(fd);
-    s->listen_fd = -1;
+    if (s->daemon)
+        MHD_quiesce_daemon(s->daemon);
+    if (s->listen_fd >= 0)
+        shutdown(s->listen_fd, SHUT_RDWR);
 }
 
 static void wait_until_idle(struct server *s, uint64_t ms)
@@ -388,10 +388,11 @@ void server_close(struct server **out)
 
     if (!s)
         return;
-    if (s->listen_fd >= 0)
-        stop_accepting(s);
+    stop_accepting(s);
     if (s->daemon)
         MHD_stop_daemon(s->daemon);
+    if (s->listen_fd >= 0)
+        close(s->listen_fd);
     nvml_watch_close(&s->gpu);
     pthread_mutex_destroy(&s->lock);
     free(s);

@@ -56,7 +56,7 @@ struct server {
     struct server_model model;       /* once the state is not STARTING */
     struct thinking_markers markers; /* of the model; likewise */
     struct MHD_Daemon *daemon;
-    int listen_fd; /* -1: given up */
+    int listen_fd; /* -1: none */
     char url[128];
     bool is_loopback;            /* listens there only */
     struct nvml_watch *gpu;      /* NULL: no card */
