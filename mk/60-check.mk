@@ -32,4 +32,4 @@ quick-check:
 tsan:
 	$(MAKE) --no-print-directory -s -j$(JOBS) SAN=thread BUILD=$(TSAN_BUILD) $(TSAN_BUILD)/m40llm $(TSAN_TESTS:%=$(TSAN_BUILD)/tests/%)
 	{ for t in $(TSAN_TESTS); do echo "tsan-$$t 600 $(TSAN_BUILD)/tests/$$t"; done; \
-		echo "tsan-server 600 M40LLM_BIN=$(TSAN_BUILD)/m40llm python3 tests/server/test_completions.py"; } | tests/run.sh $(BUILD)/logs-tsan -j $(TEST_JOBS)
+		for t in completions access bad_input; do echo "tsan-server-$$t 600 M40LLM_BIN=$(TSAN_BUILD)/m40llm python3 tests/server/test_$$t.py"; done; } | tests/run.sh $(BUILD)/logs-tsan -j $(TEST_JOBS)

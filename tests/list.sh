@@ -107,6 +107,7 @@ if [ "$mode" != device ]; then
     echo "bench-cublas-emu 60 M40LLM_CUDA_LIB=$build/libcuda-emu-test.so $cublas tools/tap.sh 'bench-kernels times cuBLAS' $build/bench-kernels --quick --ops cublas,sgemm"
     echo "bench-curve-emu 60 $emu tools/tap.sh 'bench-kernels draws the curve' $build/bench-kernels --quick --curve"
     [ -d "$san" ] && echo "san-bench-emu 60 $emu_san tools/tap.sh 'bench-kernels runs every operation' $san/bench-kernels --quick --json"
+    echo "install 60 tools/tap.sh 'make install, and the service' tools/check_install.sh $build"
     echo "layers 30 tools/tap.sh 'no include points upward' tools/check_layers.sh"
     echo "ptx 60 tools/tap.sh 'PTX rounds as the contract says' tools/check_ptx.sh $build/ptx/*.ptx"
 fi
