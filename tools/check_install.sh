@@ -15,7 +15,10 @@ ${CC:-cc} -I"$to/usr/include" "$to/user.c" -L"$to/usr/lib" -lm40llm -Wl,-rpath,"
 "$to/user"
 unit=$to/usr/lib/systemd/system/m40llm.service
 grep -q "^ExecStart=$to/usr/bin/m40llm serve" "$unit"
-! grep -n '@[A-Z]*@' "$unit"
+if grep -n '@[A-Z]*@' "$unit"; then
+    echo 'names that make install did not replace' >&2
+    exit 1
+fi
 if ! systemd-analyze --version >/dev/null 2>&1; then
     echo 'no systemd-analyze here: the service is not looked at'
 else
