@@ -310,6 +310,7 @@ typedef struct m40llm_device_info {
     char driver[32];                                /* "12.4"; empty for the CPU */
     char code[48];                                  /* "SASS sm_52", "PTX compute_52, cuBLAS 12.4.5", "AVX2", "scalar"; empty until opened */
     char why[128];                                  /* why this device was or would be chosen, or why it cannot be */
+    char pci[16];                                   /* "0000:3b:00.0": where the card sits; empty: the CPU, or not known */
 } m40llm_device_info;
 
 /* All devices, best first for "auto"; at most `capacity` are written, *n_out counts all (the CPU is always one, and last).

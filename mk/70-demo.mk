@@ -24,6 +24,7 @@ help:
 	@echo 'make fuzz         libFuzzer for FUZZ_SECONDS=60 each'
 	@echo 'make bundle       a folder that runs on another x86-64 Linux'
 	@echo 'make all          program and libraries in build/'
+	@echo 'make install      the same, a header and a systemd unit in PREFIX=/usr/local; make uninstall takes them away'
 	@echo 'tools/get_ptxas.sh fetches a ptxas that makes sm_52 machine code (optional)'
 
 clean:

@@ -29,6 +29,10 @@ const char *call_prompt_field(enum call_kind kind);
 /* chat.c: the object's messages as the model's template writes them, into c->ids. */
 bool chat_prompt(struct call *c, const struct server_model *m, struct failure *f);
 
+/* tokens.c: what /tokenize and /detokenize answer to a body. NULL: *f says why, or, where it does not, there was no memory. */
+json_t *tokenize_answer(const struct server_model *m, const struct m40_buf *body, struct failure *f);
+json_t *detokenize_answer(const struct server_model *m, const struct m40_buf *body, struct failure *f);
+
 /* Ids of a text into *ids (to be freed). */
 bool tokenize_text(const struct server_model *m, const char *text, size_t n_bytes, unsigned flags, int32_t **ids, size_t *n_ids, struct failure *f);
 
