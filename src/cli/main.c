@@ -33,8 +33,8 @@ static void print_overview(FILE *to)
     for (int i = 0; i < N_COMMANDS; i++)
         fprintf(to, "  %-11s %s\n", commands[i].name, commands[i].summary);
     fprintf(to, "\nm40llm COMMAND --help tells a command's options.\n"
-                "Environment: M40LLM_LOG (error, warn, info, debug, trace), M40LLM_DEVICE, M40LLM_CUDA_LIB (the driver to open), "
-                "M40LLM_FORCE_M40=1,\nM40LLM_HISTORY=0 (a chat keeps no history), NO_COLOR.\n");
+                "Environment: M40LLM_LOG (error, warn, info, debug, trace), M40LLM_DEVICE, M40LLM_CUDA_LIB (the driver to open), M40LLM_NVML_LIB,\n"
+                "M40LLM_FORCE_M40=1, M40LLM_HISTORY=0 (a chat keeps no history), NO_COLOR.\n");
 }
 
 static const struct cli_command *find_command(const char *name)

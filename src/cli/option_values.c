@@ -96,6 +96,20 @@ static bool read_size(uint64_t *field, const char *text, char *why, size_t capac
     return true;
 }
 
+static bool add_to_list(struct cli_list *list, const char *text, char *why, size_t capacity)
+{
+    if (!*text) {
+        snprintf(why, capacity, "it is empty");
+        return false;
+    }
+    if (list->n == sizeof list->items / sizeof *list->items) {
+        snprintf(why, capacity, "more than %u of them", list->n);
+        return false;
+    }
+    list->items[list->n++] = text;
+    return true;
+}
+
 bool cli_read_value(enum cli_kind kind, const char *name, void *field, const char *text, char *why, size_t capacity)
 {
     switch (kind) {
@@ -105,6 +119,8 @@ bool cli_read_value(enum cli_kind kind, const char *name, void *field, const cha
     case CLI_TEXT:
         *(const char **)field = text;
         return true;
+    case CLI_LIST:
+        return add_to_list(field, text, why, capacity);
     case CLI_REAL:
         return read_real(name, field, text, why, capacity);
     case CLI_SIZE:
@@ -124,6 +140,9 @@ void cli_write_value(enum cli_kind kind, const void *field, char *text, size_t c
         break;
     case CLI_TEXT:
         snprintf(text, capacity, "%s", *(const char *const *)field ? *(const char *const *)field : "");
+        break;
+    case CLI_LIST:
+        snprintf(text, capacity, "%" PRIu32 " of them", ((const struct cli_list *)field)->n);
         break;
     case CLI_U32:
         snprintf(text, capacity, "%" PRIu32, *(const uint32_t *)field);

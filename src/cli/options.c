@@ -1,6 +1,5 @@
 #define _GNU_SOURCE
 #include "options.h"
-#include "option_values.h"
 #include "terminal.h"
 
 #include "base/str.h"
@@ -19,6 +18,7 @@
 #define U64  CLI_U64
 #define REAL CLI_REAL
 #define SIZE CLI_SIZE
+#define LIST CLI_LIST
 
 /* One row a flag. A flag whose presence matters beside its value names a bool in `seen`. */
 struct flag {
@@ -73,6 +73,12 @@ static const struct flag flags[] = {
     {"api-key", 0, TEXT, CMD_SERVE, AT(api_key), 0, "KEY",
      "what clients must send as 'Authorization: Bearer KEY'; other users of the machine can see it"},
     {"api-key-file", 0, TEXT, CMD_SERVE, AT(api_key_file), 0, "FILE", "the same from a file's first line"},
+    {"tls-cert", 0, TEXT, CMD_SERVE, AT(tls_cert), 0, "FILE", "PEM certificate, and those that lead to its issuer: HTTPS instead of HTTP"},
+    {"tls-key", 0, TEXT, CMD_SERVE, AT(tls_key), 0, "FILE", "its PEM key, without a passphrase"},
+    {"cors", 0, LIST, CMD_SERVE, AT(cors), 0, "ORIGIN",
+     "let web pages of scheme://name[:port], or of any with '*', use the server; repeat it for more"},
+    {"allow-host", 0, LIST, CMD_SERVE, AT(allow_hosts), 0, "NAME",
+     "a name that clients may call the server by, beside localhost; '*': any; repeat it for more"},
     {"alias", 0, TEXT, CMD_SERVE, AT(alias), 0, "NAME", "the model's name for clients (default: the file's, without .gguf)"},
     {"chat-template", 0, TEXT, CMD_RUN | CMD_SERVE, AT(template_file), 0, "FILE", "a chat template instead of the model's"},
     {"parallel", 0, U32, CMD_SERVE, AT(parallel), 0, "N", "answers that are computed at once (default 16)"},
@@ -210,6 +216,7 @@ static int read_environment(struct cli_settings *settings)
 
     settings->cuda_library = getenv("M40LLM_CUDA_LIB");
     settings->cublas_library = getenv("M40LLM_CUBLAS_LIB");
+    settings->nvml_library = getenv("M40LLM_NVML_LIB");
     settings->device = getenv("M40LLM_DEVICE");
     settings->log_level = M40LLM_LOG_WARN;
     if (!m40_parse_switch(force, &settings->force_m40))

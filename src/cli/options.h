@@ -2,6 +2,8 @@
 #ifndef M40_CLI_OPTIONS_H
 #define M40_CLI_OPTIONS_H
 
+#include "option_values.h"
+
 #include "m40llm.h"
 
 #include <stdbool.h>
@@ -60,14 +62,15 @@ struct cli_settings {
     uint32_t prompt_tokens, repetitions;
     const char *synth, *shape, *type;
     /* serve */
-    const char *host, *api_key, *api_key_file, *alias;
+    const char *host, *api_key, *api_key_file, *alias, *tls_cert, *tls_key;
+    struct cli_list cors, allow_hosts;
     uint32_t port, parallel, max_requests, max_connections, idle, drain;
     uint64_t max_body;
     /* positional arguments */
     const char **args;
     int n_args;
     /* from the environment */
-    const char *cuda_library, *cublas_library;
+    const char *cuda_library, *cublas_library, *nvml_library;
     bool force_m40, use_cublas;
     m40llm_log_level log_level;
 };
