@@ -274,7 +274,8 @@ typedef struct m40llm_template_options {
 
 /* Renders with the variables of a JSON object: messages, tools, add_generation_prompt and whatever else the template reads. On OK
  * *text is the rendering, NUL-terminated, *out_bytes long, to be freed with m40llm_free; on failure it is NULL. TEMPLATE: what the
- * template ran into, or what it raised itself, after "line N: ". INVALID_ARGUMENT: the context is no JSON object, or `now` no time. */
+ * template ran into, or what it raised itself, after "line N: ". INVALID_ARGUMENT: the context is no JSON object, has more
+ * than 16 MiB, a million values (2^20), or values nested more than 200 deep; or `now` is no time. Compiling and rendering take up to 512 KiB of stack. */
 M40LLM_API m40llm_status m40llm_template_render(const m40llm_template *t, const char *context_json, size_t n_bytes,
                                                 const m40llm_template_options *options, char **text, size_t *out_bytes, m40llm_error *err);
 

@@ -1,6 +1,9 @@
 # build/m40llm: the command line and the server.
 
-CLI_SRCS := $(sort $(wildcard src/cli/*.c src/server/*.c))
+# Chats are typed with libedit where it is there, and with the terminal's own editing where it is not.
+LIBEDIT := $(shell pkg-config --exists libedit 2>/dev/null && echo libedit)
+CLI_PKGS += $(LIBEDIT)
+CLI_SRCS := $(filter-out src/cli/line_$(if $(LIBEDIT),getline,libedit).c,$(sort $(wildcard src/cli/*.c src/server/*.c)))
 CLI_OBJS := $(CLI_SRCS:%.c=$(BUILD)/obj/%.o)
 CLI := $(BUILD)/m40llm
 

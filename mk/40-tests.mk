@@ -30,6 +30,11 @@ $(BUILD)/tests/test_nvml: | $(FAKE_NVML)
 $(BUILD)/tests/test_thinking: $(BUILD)/obj/src/server/thinking.o $(BUILD)/obj/src/server/thinking_markers.o
 $(BUILD)/tests/test_nvml: $(BUILD)/obj/src/server/nvml.o
 
+# The chat but for its terminal and its model.
+$(BUILD)/tests/test_chat: $(addprefix $(BUILD)/obj/src/cli/,chat_state.o chat_commands.o chat_input.o conversation.o chat_history.o chat_screen.o chat_tokens.o \
+	options.o option_values.o request.o session.o terminal.o)
+$(BUILD)/tests/test_chat: private LIB_LIBS := $(CORE_A) $(KERNELS_SO) $(LIB_LIBS)
+
 .PHONY: unit
 unit: $(UNIT_BINS)
 

@@ -84,8 +84,10 @@ echo "golden-gpu 400 M40LLM_TEST_DEVICE=cuda $build/tests/test_golden"
 echo "neighbours-gpu 120 M40LLM_TEST_DEVICE=cuda $build/tests/test_neighbours"
 [ -x "$build/tests/test_cli" ] && echo "cli 200 M40LLM_BIN=$build/m40llm $build/tests/test_cli"
 if [ "$mode" != device ]; then # they are in Python
+    echo "chat 100 M40LLM_BIN=$build/m40llm python3 tests/cli/test_chat.py"
     echo "server 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_server.py"
     echo "server-completions 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_completions.py"
+    [ -d "$san" ] && echo "san-chat 200 M40LLM_BIN=$san/m40llm python3 tests/cli/test_chat.py"
     echo "server-page 120 M40LLM_BIN=$build/m40llm python3 tests/server/test_page.py"
     for t in access bad_input gpu_metrics; do
         echo "server-$t 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_$t.py"

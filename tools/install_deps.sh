@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # install_deps.sh [build|test]: installs the Debian/Ubuntu packages that are missing, and says which. Does nothing where all are there.
 set -eu
-build="build-essential pkg-config clang libpcre2-dev libutf8proc-dev libjansson-dev libmicrohttpd-dev"
+build="build-essential pkg-config clang libpcre2-dev libutf8proc-dev libjansson-dev libmicrohttpd-dev libedit-dev"
 test="libcmocka-dev python3 openssl"
 want=$build
 [ "${1:-build}" = test ] && want="$build $test"

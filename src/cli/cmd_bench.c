@@ -165,7 +165,7 @@ static int write_synth(const char *synth, char *path, size_t path_bytes)
 static int check_bench(const struct cli_settings *settings)
 {
     if (!settings->synth == !settings->n_args)
-        return cli_usage("bench needs a model: a file or --synth SHAPE:TYPE");
+        return cli_usage("bench needs a model, MODEL or --synth SHAPE:TYPE, and not both");
     if (settings->repetitions < 1 || settings->repetitions > MAX_REPETITIONS)
         return cli_usage("--repetitions %u: must be from 1 to %d", settings->repetitions, MAX_REPETITIONS);
     if (settings->prompt_tokens == 0 && settings->n == 0)

@@ -49,9 +49,9 @@ static int parse_tokens(const char *text, int32_t **ids, size_t *n_ids)
         if (end == p || id < 0 || id > INT32_MAX || (*end && *end != ',' && *end != ' '))
             return cli_usage("--tokens %s: '%s' is not a token id", text, p);
         (*ids)[(*n_ids)++] = (int32_t)id;
-        p = end;
-        while (*p == ',' || *p == ' ')
-            p++;
+        p = end + strspn(end, " ");
+        p += *p == ',';
+        p += strspn(p, " ");
     }
     if (*ids && *n_ids == 0)
         return cli_usage("--tokens: there is no token id");

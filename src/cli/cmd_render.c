@@ -1,49 +1,43 @@
 /* m40llm render: a conversation as text, by a chat template. */
-#define _XOPEN_SOURCE 700 /* strptime */
 #include "session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* The template of --template or of the model. */
 static int open_template(const struct cli_settings *settings, m40llm_template **out)
 {
-    const char *path = settings->template_file ? settings->template_file : settings->args[0];
-    m40llm_file *file = NULL;
+    m40llm_file *file;
     m40llm_error err;
     m40llm_status status;
-    char *text;
-    size_t n_bytes;
 
     *out = NULL;
-    if (settings->template_file) {
-        int rc = cli_read_file(path, &text, &n_bytes);
-
-        if (rc != CLI_OK)
-            return rc;
-        status = m40llm_template_compile(out, text, n_bytes, &err);
-        free(text);
-    } else {
-        status = m40llm_file_open(&file, path, &err);
-        if (status == M40LLM_OK)
-            status = m40llm_template_open(out, file, settings->template_name, &err);
-        m40llm_file_close(&file);
-    }
-    return status == M40LLM_OK ? CLI_OK : cli_fail_at(path, &err);
+    if (settings->template_file)
+        return cli_compile_template(settings->template_file, NULL, out);
+    status = m40llm_file_open(&file, settings->args[0], &err);
+    if (status == M40LLM_OK)
+        status = m40llm_template_open(out, file, settings->template_name, &err);
+    m40llm_file_close(&file);
+    return status == M40LLM_OK ? CLI_OK : cli_fail_at(settings->args[0], &err);
 }
 
+/* The library has the word on what is a time: asked with a template that needs nothing else, so that no other fault is taken for it. */
 static int check_now(const char *now)
 {
-    struct tm time;
-    const char *end = now ? strptime(now, "%Y-%m-%d", &time) : NULL;
+    m40llm_template_options options = M40LLM_TEMPLATE_OPTIONS_INIT;
+    m40llm_template *t = NULL;
+    m40llm_error err;
+    m40llm_status status = m40llm_template_compile(&t, "", 0, &err);
+    char *text = NULL;
+    size_t n_bytes;
 
-    if (end && *end)
-        end = strptime(end + 1, "%H:%M:%S", &time);
-    if (!now || (end && *end == 0))
-        return CLI_OK;
-    return cli_usage("--now %s: not a time like 2026-01-15T12:00:00", now);
+    options.now = now;
+    if (status == M40LLM_OK)
+        status = m40llm_template_render(t, "{}", 2, &options, &text, &n_bytes, &err);
+    m40llm_free(text);
+    m40llm_template_close(&t);
+    return status == M40LLM_INVALID_ARGUMENT ? cli_usage("--now: %s", err.text) : status == M40LLM_OK ? CLI_OK : cli_fail(&err);
 }
 
 static int check_usage(const struct cli_settings *settings)
@@ -71,7 +65,7 @@ int cmd_render(struct cli_settings *settings)
     if (rc == CLI_OK)
         rc = open_template(settings, &t);
     if (rc == CLI_OK)
-        rc = cli_read_file(settings->context, &context, &n_context);
+        rc = cli_read_file_within(settings->context, CLI_MAX_JSON_BYTES, &context, &n_context);
     options.now = settings->now;
     if (rc == CLI_OK && m40llm_template_render(t, context, n_context, &options, &text, &n_text, &err) != M40LLM_OK)
         rc = cli_fail_at(err.code == M40LLM_INVALID_ARGUMENT ? settings->context

@@ -1,4 +1,8 @@
-/* m40llm run: a prompt in, text out as it comes, one line of statistics at the end. */
+/* m40llm run: a prompt or a message in, text out as it comes, one line of statistics at the end. */
+#define _POSIX_C_SOURCE 200809L
+#include "chat_state.h"
+#include "cmd_chat.h"
+#include "request.h"
 #include "session.h"
 #include "terminal.h"
 
@@ -6,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
+#include <unistd.h>
 
 struct run {
     struct cli_session session;
@@ -38,40 +42,6 @@ static void emit(struct run *run, const char *text, size_t n_bytes)
         m40llm_cancel(run->session.engine, run->id);
 }
 
-static uint64_t choose_seed(const struct cli_settings *settings)
-{
-    uint64_t seed = 0;
-
-    if (settings->has_seed)
-        return settings->seed;
-    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
-        seed = (uintptr_t)&seed;
-    return seed & 0xffffffff; /* short enough to type */
-}
-
-static m40llm_request_options request_options(const struct cli_settings *settings, uint64_t seed)
-{
-    m40llm_request_options options = M40LLM_REQUEST_OPTIONS_INIT;
-
-    options.sampling.temperature = settings->temp;
-    options.sampling.top_k = settings->top_k;
-    options.sampling.top_p = settings->top_p;
-    options.sampling.min_p = settings->min_p;
-    options.sampling.repeat_penalty = settings->repeat_penalty;
-    options.sampling.frequency_penalty = settings->frequency_penalty;
-    options.sampling.presence_penalty = settings->presence_penalty;
-    options.sampling.penalty_last_n = settings->repeat_last_n;
-    options.sampling.seed = seed;
-    options.n_max_tokens = settings->n;
-    options.ignore_end = settings->ignore_eos;
-    return options;
-}
-
-static double per_second(double n, uint64_t ns)
-{
-    return ns ? n / ((double)ns * 1e-9) : 0;
-}
-
 static const char *finish_name(m40llm_finish finish)
 {
     switch (finish) {
@@ -94,17 +64,17 @@ static double memory_mib(const struct cli_session *s)
 static void print_statistics(const struct run *run, const m40llm_result *r)
 {
     fprintf(stderr, "m40llm: %s (%s) | prompt %u tokens, %.1f tok/s | answer %u tokens, %.1f tok/s | memory %.0f MiB\n",
-            run->session.device_info.spec, run->session.device_info.name, r->n_prompt, per_second(r->n_prompt, r->prefill_ns), r->n_generated,
-            r->n_generated > 1 ? per_second(r->n_generated - 1, r->decode_ns) : 0.0, memory_mib(&run->session));
+            run->session.device_info.spec, run->session.device_info.name, r->n_prompt, cli_prompt_speed(r), r->n_generated, cli_answer_speed(r),
+            memory_mib(&run->session));
 }
 
 static int print_json(const struct run *run, const m40llm_result *r, uint64_t seed)
 {
-    json_t *object = json_pack("{s:s%, s:s, s:i, s:i, s:I, s:s, s:s, s:f, s:f, s:f}", "text", run->text ? run->text : "", run->n_text, "finish",
-                               finish_name(r->finish), "prompt_tokens", (int)r->n_prompt, "completion_tokens", (int)r->n_generated, "seed",
-                               (json_int_t)seed, "device", run->session.device_info.spec, "device_name", run->session.device_info.name,
-                               "prompt_tokens_per_s", per_second(r->n_prompt, r->prefill_ns), "completion_tokens_per_s",
-                               r->n_generated > 1 ? per_second(r->n_generated - 1, r->decode_ns) : 0.0, "memory_mib", memory_mib(&run->session));
+    json_t *object =
+        json_pack("{s:s%, s:s, s:i, s:i, s:I, s:s, s:s, s:f, s:f, s:f}", "text", run->text ? run->text : "", run->n_text, "finish",
+                  finish_name(r->finish), "prompt_tokens", (int)r->n_prompt, "completion_tokens", (int)r->n_generated, "seed", (json_int_t)seed,
+                  "device", run->session.device_info.spec, "device_name", run->session.device_info.name, "prompt_tokens_per_s", cli_prompt_speed(r),
+                  "completion_tokens_per_s", cli_answer_speed(r), "memory_mib", memory_mib(&run->session));
     int rc = object ? json_dumpf(object, stdout, JSON_INDENT(2)) : -1;
 
     json_decref(object);
@@ -137,8 +107,8 @@ static int follow(struct run *run, uint32_t n_prompt, m40llm_result *result)
 
 static int generate(struct run *run, const struct cli_settings *settings, const int32_t *ids, size_t n_ids)
 {
-    uint64_t seed = choose_seed(settings);
-    m40llm_request_options options = request_options(settings, seed);
+    uint64_t seed = cli_choose_seed(settings);
+    m40llm_request_options options = cli_request_options(settings, seed, settings->n);
     m40llm_engine *engine = run->session.engine;
     m40llm_result result;
     m40llm_error err;
@@ -163,19 +133,45 @@ static int generate(struct run *run, const struct cli_settings *settings, const 
     return CLI_OK;
 }
 
+/* A message on standard input is answered as in a chat. */
+static int read_message(char **text, size_t *n_bytes)
+{
+    int rc = cli_read_file("-", text, n_bytes);
+
+    if (rc == CLI_OK && strspn(*text, " \t\r\n") == *n_bytes)
+        rc = cli_usage("run needs a prompt: -p TEXT, -f FILE or -; or a message on standard input; or a terminal to chat in");
+    return rc;
+}
+
 int cmd_run(struct cli_settings *settings)
 {
     struct run run = {.quiet = settings->json};
     unsigned flags = (settings->no_bos ? 0 : M40LLM_TOKENIZE_ADD_BOS) | (settings->special ? M40LLM_TOKENIZE_SPECIAL : 0);
+    m40llm_template *template_ = NULL;
     char *prompt = NULL;
     int32_t *ids = NULL;
     size_t n_bytes, n_ids;
     int rc = cli_read_prompt(settings, &prompt, &n_bytes);
+    bool is_message = rc == CLI_OK && !prompt;
 
-    if (rc == CLI_OK && !prompt)
-        rc = cli_usage("run needs a prompt: -p TEXT, -f FILE or -");
+    if (rc == CLI_OK && prompt && (settings->system || settings->template_file))
+        rc = cli_usage("--system and --chat-template are for chats: leave -p, -f and - out, and type the message, or pipe it in");
+    if (is_message && (settings->special || settings->no_bos))
+        return cli_usage("--special and --no-bos go with -p, -f or -: a chat's template writes control tokens");
+    if (is_message && isatty(STDIN_FILENO))
+        return settings->json || settings->echo ? cli_usage("--json and --echo need a prompt: -p TEXT, -f FILE or -; or a message on standard input")
+                                                : cli_chat(settings);
+    if (is_message)
+        rc = read_message(&prompt, &n_bytes);
+    if (rc == CLI_OK && is_message)
+        rc = chat_open_template(settings, &template_);
     if (rc == CLI_OK)
         rc = cli_session_open(&run.session, settings, settings->args[0], SESSION_TOKENIZER | SESSION_SAY_CTX, 0);
+    if (rc == CLI_OK && is_message) {
+        rc = cli_message_prompt(settings, &run.session, template_, &prompt, &n_bytes);
+        flags = M40LLM_TOKENIZE_SPECIAL;
+        settings->n = settings->has_n ? settings->n : run.session.engine_info.n_ctx;
+    }
     if (rc == CLI_OK)
         rc = cli_tokenize(run.session.tokenizer, prompt, n_bytes, flags, &ids, &n_ids);
     if (rc == CLI_OK && settings->echo && !run.quiet)
@@ -183,6 +179,7 @@ int cmd_run(struct cli_settings *settings)
     if (rc == CLI_OK)
         rc = generate(&run, settings, ids, n_ids);
     cli_session_close(&run.session);
+    m40llm_template_close(&template_);
     free(ids);
     free(prompt);
     free(run.text);

@@ -55,20 +55,14 @@ static int read_template(const struct cli_settings *settings, const m40llm_file 
     m40llm_status status;
     const char *own;
     size_t n_bytes;
-    int rc;
 
-    if (settings->template_file) {
-        rc = cli_read_file(settings->template_file, text, &n_bytes);
-        if (rc != CLI_OK)
-            return rc;
-        status = m40llm_template_compile(compiled, *text, n_bytes, &err);
-        return status == M40LLM_OK ? CLI_OK : cli_fail_at(settings->template_file, &err);
-    }
+    if (settings->template_file)
+        return cli_compile_template(settings->template_file, text, compiled);
     status = m40llm_template_open(compiled, file, NULL, &err);
     if (status == M40LLM_NOT_FOUND)
         return CLI_OK;
     if (status != M40LLM_OK) { /* the rest of the API works without */
-        fprintf(stderr, "m40llm: warning: the model's chat template cannot be used: %s\n", err.text);
+        cli_say(stderr, "warning: the model's chat template cannot be used: %s", err.text);
         return CLI_OK;
     }
     if (m40llm_file_get_string(file, "tokenizer.chat_template", &own, &n_bytes) == M40LLM_OK)
@@ -134,8 +128,6 @@ int cmd_serve(struct cli_settings *settings)
         settings->max_requests = 256;
     if (settings->host)
         options.host = settings->host;
-    if (settings->port > UINT16_MAX)
-        rc = cli_usage("--port %u: must be from 0 to %d", settings->port, UINT16_MAX);
     options.port = (uint16_t)settings->port;
     options.api_key = key;
     options.max_connections = settings->max_connections;

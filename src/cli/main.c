@@ -1,12 +1,13 @@
 /* m40llm: the command line. Every command is a face on m40llm.h. */
 #include "options.h"
+#include "terminal.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static const struct cli_command commands[] = {
-    {"run", CMD_RUN, "MODEL (-p TEXT | -f FILE | -) [options]",
-     "Continue a text and print the continuation as it comes. '-' reads the prompt from standard input.", cmd_run, 1, 2},
+    {"run", CMD_RUN, "MODEL [-p TEXT | -f FILE | -] [options]",
+     "Chat in the terminal, or answer the message on standard input. With -p, -f or - (standard input), continue a text.", cmd_run, 1, 2},
     {"info", CMD_INFO, "[MODEL] [options]",
      "Without a model: the devices, and which would be chosen and why. With one: what is in the file and the memory it needs.", cmd_info, 0, 1},
     {"tokenize", CMD_TOKENIZE, "MODEL (-p TEXT | -f FILE) [options]", "Token ids of a text, on one line.", cmd_tokenize, 1, 1},
@@ -32,37 +33,75 @@ static void print_overview(FILE *to)
     for (int i = 0; i < N_COMMANDS; i++)
         fprintf(to, "  %-11s %s\n", commands[i].name, commands[i].summary);
     fprintf(to, "\nm40llm COMMAND --help tells a command's options.\n"
-                "Environment: M40LLM_LOG (error, warn, info, debug, trace), M40LLM_DEVICE, M40LLM_CUDA_LIB (the driver to open), M40LLM_NVML_LIB, "
-                "M40LLM_FORCE_M40=1.\n");
+                "Environment: M40LLM_LOG (error, warn, info, debug, trace), M40LLM_DEVICE, M40LLM_CUDA_LIB (the driver to open), M40LLM_NVML_LIB,\n"
+                "M40LLM_FORCE_M40=1, M40LLM_HISTORY=0 (a chat keeps no history), NO_COLOR.\n");
+}
+
+static const struct cli_command *find_command(const char *name)
+{
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (strcmp(name, commands[i].name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static int unknown_command(const char *name)
+{
+    return cli_usage("unknown command '%s'; see m40llm --help", name);
+}
+
+/* m40llm help [COMMAND] */
+static int help(const char *name)
+{
+    const struct cli_command *command = name ? find_command(name) : NULL;
+
+    if (name && !command)
+        return unknown_command(name);
+    if (command)
+        cli_print_help(command);
+    else
+        print_overview(stdout);
+    return CLI_OK;
+}
+
+static int run_command(int argc, char **argv)
+{
+    const struct cli_command *command = find_command(argv[1]);
+    struct cli_settings settings;
+    int rc;
+
+    if (!command)
+        return unknown_command(argv[1]);
+    rc = cli_parse(&settings, command, argc - 1, argv + 1);
+    if (rc == CLI_OK && settings.help)
+        cli_print_help(command);
+    else if (rc == CLI_OK)
+        rc = command->run(&settings);
+    return rc;
+}
+
+static bool is_any(const char *word, const char *a, const char *b, const char *c)
+{
+    return strcmp(word, a) == 0 || strcmp(word, b) == 0 || strcmp(word, c) == 0;
 }
 
 int main(int argc, char **argv)
 {
-    struct cli_settings settings;
+    int rc = CLI_OK;
 
-    if (argc >= 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0)) {
+    if (argc < 2) {
+        print_overview(stderr);
+        return CLI_USAGE;
+    }
+    if (is_any(argv[1], "--version", "-V", "version"))
         printf("m40llm %s\n", m40llm_version());
-        return CLI_OK;
+    else if (is_any(argv[1], "--help", "-h", "help"))
+        rc = help(argv[2]);
+    else
+        rc = run_command(argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        cli_say(stderr, "cannot write to standard output");
+        return CLI_FAILURE;
     }
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
-        print_overview(argc < 2 ? stderr : stdout);
-        return argc < 2 ? CLI_USAGE : CLI_OK;
-    }
-    for (int i = 0; i < N_COMMANDS; i++) {
-        int rc;
-
-        if (strcmp(argv[1], commands[i].name) != 0)
-            continue;
-        rc = cli_parse(&settings, &commands[i], argc - 1, argv + 1);
-        if (rc == CLI_OK && settings.help)
-            cli_print_help(&commands[i]);
-        else if (rc == CLI_OK)
-            rc = commands[i].run(&settings);
-        if (fflush(stdout) != 0 || ferror(stdout)) {
-            fprintf(stderr, "m40llm: cannot write to standard output\n");
-            return CLI_FAILURE;
-        }
-        return rc;
-    }
-    return cli_usage("unknown command '%s'; see m40llm --help", argv[1]);
+    return rc;
 }

@@ -1,24 +1,30 @@
 #define _GNU_SOURCE
 #include "options.h"
+#include "terminal.h"
 
 #include "base/str.h"
 
-#include <errno.h>
 #include <getopt.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { FLAG, TEXT, LIST, U32, U64, REAL, SIZE };
+/* Short, for the table. */
+#define FLAG CLI_FLAG
+#define TEXT CLI_TEXT
+#define U32  CLI_U32
+#define U64  CLI_U64
+#define REAL CLI_REAL
+#define SIZE CLI_SIZE
+#define LIST CLI_LIST
 
 /* One row a flag. A flag whose presence matters beside its value names a bool in `seen`. */
 struct flag {
     const char *name;
     char letter; /* 0: none */
-    enum kind kind;
+    enum cli_kind kind;
     unsigned commands;
     size_t offset, seen; /* in cli_settings; seen 0: none */
     const char *argument, *help;
@@ -29,7 +35,7 @@ struct flag {
 static const struct flag flags[] = {
     {"prompt", 'p', TEXT, CMD_RUN | CMD_TOKENIZE, AT(prompt), 0, "TEXT", "the prompt"},
     {"file", 'f', TEXT, CMD_RUN | CMD_TOKENIZE | CMD_PERPLEXITY, AT(prompt_file), 0, "FILE", "read the text from a file"},
-    {"max-tokens", 'n', U32, CMD_RUN, AT(n), AT(has_n), "N", "tokens to generate (default 128)"},
+    {"max-tokens", 'n', U32, CMD_RUN, AT(n), AT(has_n), "N", "tokens to generate (default 128; chat: what the context has room for)"},
     {"temp", 0, REAL, CMD_RUN, AT(temp), 0, "T", "temperature; 0 takes the likeliest token (default 0.8)"},
     {"top-k", 0, U32, CMD_RUN, AT(top_k), 0, "K", "draw from the K likeliest tokens; 0: all (default 40)"},
     {"top-p", 0, REAL, CMD_RUN, AT(top_p), 0, "P", "draw from the likeliest tokens that sum to P (default 0.95)"},
@@ -40,6 +46,8 @@ static const struct flag flags[] = {
     {"repeat-last-n", 0, U32, CMD_RUN, AT(repeat_last_n), 0, "N", "tokens that the penalties look back (default 64)"},
     {"seed", 's', U64, CMD_RUN, AT(seed), AT(has_seed), "S", "seed of the draw (default: random, and printed)"},
     {"ignore-eos", 0, FLAG, CMD_RUN, AT(ignore_eos), 0, NULL, "go on past end-of-text tokens"},
+    {"system", 0, TEXT, CMD_RUN, AT(system), 0, "TEXT", "chat: the system prompt"},
+    {"no-history", 0, FLAG, CMD_RUN, AT(no_history), 0, NULL, "chat: lines are neither read from nor kept in the history file ($M40LLM_HISTORY=0)"},
     {"echo", 0, FLAG, CMD_RUN, AT(echo), 0, NULL, "print the prompt before the answer"},
     {"special", 0, FLAG, CMD_RUN | CMD_TOKENIZE | CMD_DETOKENIZE, AT(special), 0, NULL, "text of control tokens stands for those tokens"},
     {"no-bos", 0, FLAG, CMD_RUN | CMD_TOKENIZE, AT(no_bos), 0, NULL, "do not put the begin-of-text token in front"},
@@ -72,7 +80,7 @@ static const struct flag flags[] = {
     {"allow-host", 0, LIST, CMD_SERVE, AT(allow_hosts), 0, "NAME",
      "a name that clients may call the server by, beside localhost; '*': any; repeat it for more"},
     {"alias", 0, TEXT, CMD_SERVE, AT(alias), 0, "NAME", "the model's name for clients (default: the file's, without .gguf)"},
-    {"chat-template", 0, TEXT, CMD_SERVE, AT(template_file), 0, "FILE", "a chat template instead of the model's"},
+    {"chat-template", 0, TEXT, CMD_RUN | CMD_SERVE, AT(template_file), 0, "FILE", "a chat template instead of the model's"},
     {"parallel", 0, U32, CMD_SERVE, AT(parallel), 0, "N", "answers that are computed at once (default 16)"},
     {"max-requests", 0, U32, CMD_SERVE, AT(max_requests), 0, "N", "requests that run or wait at once; one more is told to come later (default 256)"},
     {"max-connections", 0, U32, CMD_SERVE, AT(max_connections), 0, "N", "connections at once (default 512)"},
@@ -95,24 +103,9 @@ static const struct flag flags[] = {
 
 enum { N_FLAGS = sizeof flags / sizeof *flags };
 
-/* What REAL flags may be. */
-static const struct {
-    const char *flag;
-    float least, most;
-} ranges[] = {
-    {"temp", 0, 1e6f},
-    {"top-p", 1e-6f, 1},
-    {"min-p", 0, 1},
-    {"repeat-penalty", 1e-3f, 1e3f},
-    {"frequency-penalty", -1e3f, 1e3f},
-    {"presence-penalty", -1e3f, 1e3f},
-};
-
-enum { N_RANGES = sizeof ranges / sizeof *ranges };
-
 int cli_fail(const m40llm_error *err)
 {
-    fprintf(stderr, "m40llm: %s\n", err->text);
+    cli_say(stderr, "%s", err->text);
     return CLI_FAILURE;
 }
 
@@ -120,32 +113,32 @@ int cli_fail_at(const char *path, const m40llm_error *err)
 {
     if (strstr(err->text, path))
         return cli_fail(err);
-    fprintf(stderr, "m40llm: %s: %s\n", path, err->text);
-    return CLI_FAILURE;
-}
-
-int cli_no_memory(void)
-{
-    fprintf(stderr, "m40llm: out of memory\n");
-    return CLI_FAILURE;
-}
-
-int cli_stopped(void)
-{
-    fprintf(stderr, "m40llm: stopped before the end\n");
+    cli_say(stderr, "%s: %s", path, err->text);
     return CLI_FAILURE;
 }
 
 int cli_usage(const char *format, ...)
 {
+    char text[2048];
     va_list args;
 
-    fprintf(stderr, "m40llm: ");
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    fprintf(stderr, "\n");
+    cli_say(stderr, "%s", text);
     return CLI_USAGE;
+}
+
+int cli_no_memory(void)
+{
+    cli_say(stderr, "out of memory");
+    return CLI_FAILURE;
+}
+
+int cli_stopped(void)
+{
+    cli_say(stderr, "stopped before the end");
+    return CLI_FAILURE;
 }
 
 void cli_print_help(const struct cli_command *command)
@@ -162,88 +155,48 @@ void cli_print_help(const struct cli_command *command)
     }
 }
 
-static int set_real(const struct flag *flag, float *field, const char *text)
-{
-    char *end;
-    float value;
-
-    errno = 0;
-    value = strtof(text, &end);
-    if (end == text || *end || errno || !isfinite(value))
-        return cli_usage("--%s %s: not a number", flag->name, text);
-    for (int i = 0; i < N_RANGES; i++)
-        if (strcmp(ranges[i].flag, flag->name) == 0 && (value < ranges[i].least || value > ranges[i].most))
-            return cli_usage("--%s %s: must be from %g to %g", flag->name, text, (double)ranges[i].least, (double)ranges[i].most);
-    *field = value;
-    return CLI_OK;
-}
-
-static int set_whole_number(const struct flag *flag, void *field, const char *text)
-{
-    uint64_t limit = flag->kind == U32 ? UINT32_MAX / 4 : UINT64_MAX, value;
-    char *end;
-
-    errno = 0;
-    value = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || errno || value > limit)
-        return cli_usage("--%s %s: not a whole number from 0 to %llu", flag->name, text, (unsigned long long)limit);
-    if (flag->kind == U32)
-        *(uint32_t *)field = (uint32_t)value;
-    else
-        *(uint64_t *)field = value;
-    return CLI_OK;
-}
-
-/* A whole number of bytes, or of KiB, MiB or GiB. */
-static int set_size(const struct flag *flag, uint64_t *field, const char *text)
-{
-    static const char units[] = "KMG";
-    uint64_t value, limit = UINT64_MAX;
-    const char *unit;
-    char *end;
-
-    errno = 0;
-    value = strtoull(text, &end, 10);
-    unit = *end ? strchr(units, *end) : NULL;
-    if (unit) {
-        limit = UINT64_MAX >> 10 * (unit - units + 1);
-        end++;
-    }
-    if (*text < '0' || *text > '9' || *end || errno || value > limit)
-        return cli_usage("--%s %s: not a number of bytes, as 4096, 900M or 4G", flag->name, text);
-    *field = unit ? value << 10 * (unit - units + 1) : value;
-    return CLI_OK;
-}
-
-static int add_to_list(const struct flag *flag, struct cli_list *list, const char *text)
-{
-    if (!*text)
-        return cli_usage("--%s: it is empty", flag->name);
-    if (list->n == sizeof list->items / sizeof *list->items)
-        return cli_usage("--%s: more than %u of them", flag->name, list->n);
-    list->items[list->n++] = text;
-    return CLI_OK;
-}
-
 static int set_flag(struct cli_settings *settings, const struct flag *flag, const char *text)
 {
-    void *field = (char *)settings + flag->offset;
+    char why[128];
 
     if (flag->seen)
         *(bool *)((char *)settings + flag->seen) = true;
-    if (flag->kind == FLAG)
-        *(bool *)field = true;
-    else if (flag->kind == TEXT)
-        *(const char **)field = text;
-    else if (flag->kind == LIST)
-        return add_to_list(flag, field, text);
-    else if (flag->kind == REAL)
-        return set_real(flag, field, text);
-    else if (flag->kind == SIZE)
-        return set_size(flag, field, text);
-    else
-        return set_whole_number(flag, field, text);
-    return CLI_OK;
+    if (cli_read_value(flag->kind, flag->name, (char *)settings + flag->offset, text, why, sizeof why))
+        return CLI_OK;
+    return cli_usage("--%s %s: %s", flag->name, text, why);
+}
+
+static const struct flag *flag_of_name(unsigned command, const char *name)
+{
+    for (int i = 0; i < N_FLAGS; i++)
+        if ((flags[i].commands & command) && strcmp(flags[i].name, name) == 0)
+            return &flags[i];
+    return NULL;
+}
+
+bool cli_set_option(struct cli_settings *settings, unsigned command, const char *name, const char *text, char *why, size_t capacity)
+{
+    const struct flag *flag = flag_of_name(command, name);
+
+    if (!flag) {
+        snprintf(why, capacity, "no such option");
+        return false;
+    }
+    if (!cli_read_value(flag->kind, flag->name, (char *)settings + flag->offset, text, why, capacity))
+        return false;
+    if (flag->seen)
+        *(bool *)((char *)settings + flag->seen) = true;
+    return true;
+}
+
+bool cli_get_option(const struct cli_settings *settings, unsigned command, const char *name, char *text, size_t capacity)
+{
+    const struct flag *flag = flag_of_name(command, name);
+
+    if (!flag || (flag->seen && !*(const bool *)((const char *)settings + flag->seen)))
+        return false;
+    cli_write_value(flag->kind, (const char *)settings + flag->offset, text, capacity);
+    return true;
 }
 
 static const struct flag *flag_of_letter(unsigned command, int letter)
@@ -257,16 +210,22 @@ static const struct flag *flag_of_letter(unsigned command, int letter)
 static int read_environment(struct cli_settings *settings)
 {
     static const char *const levels[] = {"error", "warn", "info", "debug", "trace"};
-    const char *level = getenv("M40LLM_LOG"), *force = getenv("M40LLM_FORCE_M40"), *cublas = getenv("M40LLM_ENABLE_CUBLAS");
+    const char *level = getenv("M40LLM_LOG"), *force = getenv("M40LLM_FORCE_M40"), *cublas = getenv("M40LLM_ENABLE_CUBLAS"),
+               *history = getenv("M40LLM_HISTORY");
+    bool keeps_history = true;
 
     settings->cuda_library = getenv("M40LLM_CUDA_LIB");
     settings->cublas_library = getenv("M40LLM_CUBLAS_LIB");
     settings->nvml_library = getenv("M40LLM_NVML_LIB");
     settings->device = getenv("M40LLM_DEVICE");
-    settings->force_m40 = force && strcmp(force, "1") == 0;
     settings->log_level = M40LLM_LOG_WARN;
+    if (!m40_parse_switch(force, &settings->force_m40))
+        return cli_usage("M40LLM_FORCE_M40=%s: must be 0 or 1", force);
     if (!m40_parse_switch(cublas, &settings->use_cublas))
         return cli_usage("M40LLM_ENABLE_CUBLAS=%s: must be 0 or 1", cublas);
+    if (!m40_parse_switch(history, &keeps_history))
+        return cli_usage("M40LLM_HISTORY=%s: must be 0 or 1", history);
+    settings->no_history = !keeps_history;
     for (int i = 0; level && i < 5; i++)
         if (strcmp(level, levels[i]) == 0) {
             settings->log_level = (m40llm_log_level)i;
@@ -298,12 +257,15 @@ static void set_defaults(struct cli_settings *settings)
     };
 }
 
-static int check_choice(const char *flag, const char *value, const char *const *choices)
+/* A value that --help lists as "one|two". */
+static int check_choice(const char *name, const char *value)
 {
-    for (int i = 0; choices[i]; i++)
-        if (strcmp(value, choices[i]) == 0)
+    const char *choices = flag_of_name(CMD_ALL, name)->argument;
+
+    for (const char *choice = choices; choice; choice = strchr(choice, '|') ? strchr(choice, '|') + 1 : NULL)
+        if (strcspn(choice, "|") == strlen(value) && strncmp(choice, value, strlen(value)) == 0)
             return CLI_OK;
-    return cli_usage("--%s %s: not one of the choices (see --help)", flag, value);
+    return cli_usage("--%s %s: must be one of %s", name, value, choices);
 }
 
 static int check_device(const char *device)
@@ -320,18 +282,21 @@ static int check_device(const char *device)
 
 static int check_settings(const struct cli_settings *s, const struct cli_command *command)
 {
-    int rc = check_choice("kv-type", s->kv_type, (const char *const[]){"f16", "f32", NULL});
+    int rc = check_choice("kv-type", s->kv_type);
 
     if (rc == CLI_OK)
-        rc = check_choice("cpu-level", s->cpu_level, (const char *const[]){"auto", "scalar", "avx2", "avx512", NULL});
+        rc = check_choice("cpu-level", s->cpu_level);
     if (rc == CLI_OK)
-        rc = check_choice("style", s->style, (const char *const[]){"full", "llama", NULL});
+        rc = check_choice("style", s->style);
     if (rc == CLI_OK)
         rc = check_device(s->device);
     if (rc != CLI_OK)
         return rc;
     if (s->n_args < command->min_args)
         return cli_usage("%s: too few arguments; usage: m40llm %s %s", command->name, command->name, command->arguments);
+    for (int i = 0; i < s->n_args; i++)
+        if (!*s->args[i])
+            return cli_usage("%s: an argument is empty; usage: m40llm %s %s", command->name, command->name, command->arguments);
     if (command->max_args >= 0 && s->n_args > command->max_args)
         return cli_usage("%s: unexpected argument '%s'; usage: m40llm %s %s", command->name, s->args[command->max_args], command->name,
                          command->arguments);
@@ -369,6 +334,8 @@ int cli_parse(struct cli_settings *settings, const struct cli_command *command, 
     make_getopt_tables(command->bit, longs, letters);
     opterr = 0;
     while (rc == CLI_OK && (c = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+        if (c == '?' && optopt >= 256)
+            return cli_usage("%s: option '--%s' takes no value", command->name, flags[optopt - 256].name);
         if (c == '?' && optopt > 0 && optopt < 256) /* a letter, perhaps one of several in one argument */
             return cli_usage("%s: unknown option '-%c'; see m40llm %s --help", command->name, optopt, command->name);
         if (c == '?')

@@ -2,6 +2,8 @@
 #ifndef M40_CLI_OPTIONS_H
 #define M40_CLI_OPTIONS_H
 
+#include "option_values.h"
+
 #include "m40llm.h"
 
 #include <stdbool.h>
@@ -25,12 +27,6 @@ enum cli_command_bit {
     CMD_ALL = (1 << 11) - 1,
 };
 
-/* The values of a flag that may be given several times. */
-struct cli_list {
-    const char *items[32];
-    uint32_t n;
-};
-
 /* What the flags and the environment say. Strings point into argv or the environment. */
 struct cli_settings {
     bool help;
@@ -49,6 +45,9 @@ struct cli_settings {
     uint32_t top_k, repeat_last_n;
     uint64_t seed;
     bool has_seed, has_n, has_prompt_tokens, ignore_eos;
+    /* chat */
+    const char *system;
+    bool no_history;
     /* tokenize, detokenize */
     bool no_bos, special, pieces;
     /* render */
@@ -87,6 +86,11 @@ struct cli_command {
 
 /* Fills settings from argv[first..] and the environment. Returns CLI_OK, or CLI_USAGE after saying on stderr what is wrong. */
 int cli_parse(struct cli_settings *settings, const struct cli_command *command, int argc, char **argv);
+
+/* One option of `command` by its long name, as the command line would set it. false: why says what is wrong, and the settings are as they were. A text must outlive the settings. */
+bool cli_set_option(struct cli_settings *settings, unsigned command, const char *name, const char *text, char *why, size_t capacity);
+/* Its value; false: there is no such option, or nobody has set one that has no default. */
+bool cli_get_option(const struct cli_settings *settings, unsigned command, const char *name, char *text, size_t capacity);
 
 /* The command's --help. */
 void cli_print_help(const struct cli_command *command);

@@ -102,19 +102,13 @@ void cli_session_close(struct cli_session *s)
     m40llm_file_close(&s->file);
 }
 
-int cli_read_file(const char *path, char **text, size_t *n_bytes)
+/* Reads to the end, or one byte beyond max_bytes. NULL: errno says why. */
+static char *read_all(FILE *f, size_t max_bytes, size_t *n_bytes)
 {
-    FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
     size_t capacity = 65536, n = 0, got = 0;
     char *data = malloc(capacity), *grown;
 
-    *text = NULL;
-    if (!f) {
-        fprintf(stderr, "m40llm: %s: %s\n", path, strerror(errno));
-        free(data);
-        return CLI_FAILURE;
-    }
-    while (data && (got = fread(data + n, 1, capacity - 1 - n, f)) > 0) {
+    while (data && n <= max_bytes && (got = fread(data + n, 1, capacity - 1 - n, f)) > 0) {
         n += got;
         if (n + 1 == capacity) {
             grown = realloc(data, capacity *= 2);
@@ -123,19 +117,59 @@ int cli_read_file(const char *path, char **text, size_t *n_bytes)
             data = grown;
         }
     }
-    if (!data || ferror(f)) {
-        fprintf(stderr, "m40llm: %s: %s\n", path, data ? strerror(errno) : "out of memory");
+    if (data && ferror(f)) {
         free(data);
         data = NULL;
     }
-    if (f != stdin)
-        fclose(f);
-    if (!data)
-        return CLI_FAILURE;
-    data[n] = 0;
-    *text = data;
+    if (data)
+        data[n] = 0;
     *n_bytes = n;
-    return CLI_OK;
+    return data;
+}
+
+int cli_read_file_within(const char *path, size_t max_bytes, char **text, size_t *n_bytes)
+{
+    bool is_stdin = strcmp(path, "-") == 0;
+    FILE *f = is_stdin ? stdin : fopen(path, "rb");
+    const char *name = is_stdin ? "standard input" : path;
+
+    *text = f ? read_all(f, max_bytes, n_bytes) : NULL;
+    if (!*text)
+        fprintf(stderr, "m40llm: %s: %s\n", name, strerror(errno));
+    if (f && f != stdin)
+        fclose(f);
+    if (*text && *n_bytes > max_bytes) {
+        fprintf(stderr, "m40llm: %s: more than %zu bytes\n", name, max_bytes);
+        free(*text);
+        *text = NULL;
+    }
+    return *text ? CLI_OK : CLI_FAILURE;
+}
+
+int cli_read_file(const char *path, char **text, size_t *n_bytes)
+{
+    return cli_read_file_within(path, CLI_MAX_FILE_BYTES, text, n_bytes);
+}
+
+int cli_compile_template(const char *path, char **text, m40llm_template **out)
+{
+    m40llm_error err;
+    m40llm_status status;
+    char *read;
+    size_t n_bytes;
+    int rc = cli_read_file_within(path, CLI_MAX_TEMPLATE_BYTES, &read, &n_bytes);
+
+    *out = NULL;
+    if (text)
+        *text = NULL;
+    if (rc != CLI_OK)
+        return rc;
+    status = m40llm_template_compile(out, read, n_bytes, &err);
+    if (status == M40LLM_OK && text)
+        *text = read;
+    else
+        free(read);
+    return status == M40LLM_OK ? CLI_OK : cli_fail_at(path, &err);
 }
 
 int cli_read_prompt(const struct cli_settings *settings, char **text, size_t *n_bytes)

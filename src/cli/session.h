@@ -29,11 +29,16 @@ m40llm_device_options cli_device_options(const struct cli_settings *settings);
 
 m40llm_kv_type cli_kv_type(const struct cli_settings *settings);
 
-/* A whole file ("-": standard input) into *text (to be freed), NUL-terminated. */
+/* A whole file ("-": standard input) into *text (to be freed), NUL-terminated. One of more than max_bytes, or CLI_MAX_FILE_BYTES, is refused. */
 int cli_read_file(const char *path, char **text, size_t *n_bytes);
+int cli_read_file_within(const char *path, size_t max_bytes, char **text, size_t *n_bytes);
+enum { CLI_MAX_FILE_BYTES = 256 << 20, CLI_MAX_TEMPLATE_BYTES = 4 << 20, CLI_MAX_JSON_BYTES = 16 << 20 };
 
 /* The text of -p, -f or '-' among the arguments, which may be none (*text = NULL). */
 int cli_read_prompt(const struct cli_settings *settings, char **text, size_t *n_bytes);
+
+/* The template of a file (--template, --chat-template); with its text (to be freed) in *text, where that is not NULL. */
+int cli_compile_template(const char *path, char **text, m40llm_template **out);
 
 /* Ids of a text into *ids (to be freed). */
 int cli_tokenize(const m40llm_tokenizer *tokenizer, const char *text, size_t n_bytes, unsigned flags, int32_t **ids, size_t *n_ids);

@@ -5,6 +5,7 @@
 #include "m40llm.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 
 /* Draws "label [=====     ] 42%" over the current line of stderr, at most ten times a second; nothing where stderr is no terminal. */
 void cli_progress(const char *label, uint64_t done, uint64_t total);
@@ -14,8 +15,24 @@ void cli_progress_end(void);
 /* From now on the first Ctrl-C (or SIGTERM) sets the flag below and cancels the request given; the second ends the program. */
 void cli_catch_interrupt(void);
 bool cli_interrupted(void);
+/* For a chat, instead: Ctrl-C cancels the request given and sets no flag; the third during one request ends the program, should the device hang. SIGTERM as above. */
+void cli_catch_interrupt_of_requests(void);
+/* Whether a read of standard input ends (EINTR) at a signal. */
+void cli_let_interrupt_reads(bool yes);
 /* The request to cancel at Ctrl-C; NULL: none. */
 void cli_set_request(m40llm_engine *engine, uint64_t id);
+
+/* Whether what is typed shows. Where standard input is no terminal, nothing. */
+void cli_echo(bool yes);
+
+/* Whether the stream is a terminal that may be sent escape sequences, and NO_COLOR is not set. */
+bool cli_has_style(FILE *stream);
+
+/* Takes out of UTF-8 text what a terminal would obey instead of showing: control characters but newline and tabulator. Returns the bytes left. */
+size_t cli_printable(char *text, size_t n_bytes);
+
+/* "m40llm: text" and a newline, on one line: what comes from a file or a template may hold anything. */
+void cli_say(FILE *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* m40llm_progress_fn for loading: draws, and cancels after Ctrl-C. user: the label. */
 int cli_load_progress(void *user, uint64_t done, uint64_t total);

@@ -145,15 +145,20 @@ fail:
 }
 
 /* As many pages as were asked for, or as n_sequences contexts need and memory has room for. The CPU's memory is shared with everything else: half of it is left alone. */
-static void choose_pages(struct m40_engine *e, const m40llm_engine_options *options, uint64_t available)
+static m40llm_status choose_pages(struct m40_engine *e, const m40llm_engine_options *options, uint64_t available, m40llm_error *err)
 {
+    m40llm_status status = M40LLM_OK;
     const struct m40_model_config *config = &e->model->config;
     uint64_t other;
     uint32_t n_fit;
 
     m40_engine_limits(config, options, &e->limits);
+    /* here, before tables of as many pages are allocated */
+    M40_FAIL_IF(options->kv_bytes && memory_for(config, e->limits, e->limits.n_pages) > available, M40LLM_OUT_OF_DEVICE_MEMORY,
+                "a KV cache of %llu MiB was asked for: %llu MiB are free, and a step takes %llu", (unsigned long long)(options->kv_bytes >> 20),
+                (unsigned long long)(available >> 20), (unsigned long long)(memory_for(config, e->limits, 0) >> 20));
     if (options->kv_bytes || available == UINT64_MAX)
-        return;
+        return M40LLM_OK;
     if (!e->model->backend->is_cuda)
         available /= 2;
     other = memory_for(config, e->limits, 0);
@@ -162,6 +167,8 @@ static void choose_pages(struct m40_engine *e, const m40llm_engine_options *opti
         n_fit = e->limits.n_slot_pages; /* choose_ctx saw to it that one context fits */
     if (n_fit < e->limits.n_pages)
         e->limits.n_pages = n_fit;
+fail:
+    return status;
 }
 
 /* ---- opening: the parts ---- */
@@ -287,7 +294,7 @@ m40llm_status m40_engine_open(struct m40_engine **out, struct m40_model *model, 
     e->tokenizer = tokenizer;
     e->info.n_requests = or_default(options.n_requests, DEFAULT_REQUESTS);
     M40_TRY(choose_ctx(e, &options, available, err));
-    choose_pages(e, &options, available);
+    M40_TRY(choose_pages(e, &options, available, err));
     M40_TRY(find_end_ids(e, err));
     M40_TRY(make_scheduler(e, &options, err));
     M40_TRY(make_arrays(e, err));

@@ -97,21 +97,24 @@ static void expect_text(struct output o, const char *text)
 
 static void test_help(void **state)
 {
-    static const char *const commands[] = {"run", "info", "tokenize", "detokenize", "render", "logits", "tensor", "perplexity", "bench", "synth"};
+    static const char *const commands[] = {"run",    "info",       "tokenize", "detokenize", "render", "logits",
+                                           "tensor", "perplexity", "bench",    "synth",      "serve"};
     static const char *const compute[] = {"run", "logits", "perplexity", "bench"};
     struct output o = RUN("--help");
 
     (void)state;
     expect_ok(&o);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        struct output help = RUN(commands[i], "--help");
+        struct output help = RUN(commands[i], "--help"), same = RUN("help", commands[i]);
 
         assert_non_null(strstr(o.out, commands[i]));
         expect_ok(&help);
         assert_non_null(strstr(help.out, commands[i]));
         assert_non_null(strstr(help.out, "--help"));
         assert_string_equal(help.err, "");
+        assert_string_equal(help.out, same.out);
         output_free(&help);
+        output_free(&same);
     }
     output_free(&o);
     for (size_t i = 0; i < sizeof compute / sizeof *compute; i++) {
@@ -134,6 +137,16 @@ static void test_usage_errors(void **state)
     assert_int_equal(o.n_out, 0);
     output_free(&o);
     expect_error(RUN("frobnicate"), 2, "'frobnicate'");
+    expect_error(RUN("help", "frobnicate"), 2, "'frobnicate'");
+    expect_error(RUN("run", "", "-p", "x"), 2, "empty");
+    expect_error(RUN("run", demo(), "-p", "x", "--json=yes"), 2, "'--json' takes no value");
+    expect_error(RUN("run", demo(), "-p", "x", "--threads", "1000000"), 2, "--threads 1000000: must be from 0 to 4096");
+    expect_error(RUN("run", demo(), "-p", "x", "--cpu-level", "sse"), 2, "--cpu-level sse: must be one of auto|scalar|avx2|avx512");
+    expect_error(RUN("run", demo(), "-p", "x", "--kv-mem", "16000000G"), 1, "a KV cache of 16384000000 MiB was asked for");
+    expect_error(RUN("logits", demo(), "--tokens", "1,,2", "-o", tmp("x")), 2, "',2' is not a token id");
+    expect_error(RUN("bench", demo(), "--synth", "tiny:f16"), 2, "not both");
+    expect_error(RUN("serve", demo(), "--port", "65536"), 2, "--port");
+    expect_error(RUN("serve", demo(), "--max-connections", "0"), 2, "--max-connections");
     expect_error(RUN("run", demo(), "--frobnicate"), 2, "'--frobnicate'");
     expect_error(RUN("run", demo(), "-Q"), 2, "'-Q'");
     expect_error(RUN("run", demo(), "-p"), 2, "'-p'");
@@ -150,6 +163,12 @@ static void test_usage_errors(void **state)
     expect_error(RUN("run", demo(), "-p", "x", "--device", "tpu"), 2, "--device");
     expect_error(RUN("run", demo(), "-p", "x", "-f", "y"), 2, "only one");
     expect_error(RUN("run", demo()), 2, "prompt");
+    expect_error(RUN("run", demo(), "-p", "x", "--system", "y"), 2, "--system");
+    expect_error(RUN("run", demo(), "-p", "x", "--chat-template", "y"), 2, "--chat-template");
+    expect_error(RUN_WITH({.input = "x"}, "run", demo(), "--no-bos"), 2, "--no-bos");
+    expect_error(RUN_WITH({.input = "x"}, "run", demo()), 1, "no chat template");
+    expect_error(RUN_WITH({.input = "x"}, "run", demo(), "--chat-template", tmp("no-such-template")), 1, "no-such-template");
+    expect_error(RUN_WITH({.input = "x"}, "run", demo(), "--chat-template", test_tmp_dir()), 1, "Is a directory");
     expect_error(RUN("run"), 2, "MODEL");
     expect_error(RUN("run", demo(), "text"), 2, "'text'");
     expect_error(RUN("tokenize", demo()), 2, "-p");
@@ -177,6 +196,12 @@ static void test_environment(void **state)
     setenv("M40LLM_LOG", "bogus", 1);
     expect_error(RUN("info"), 2, "M40LLM_LOG");
     setenv("M40LLM_LOG", "error", 1);
+    setenv("M40LLM_FORCE_M40", "yes", 1);
+    expect_error(RUN("info"), 2, "M40LLM_FORCE_M40=yes: must be 0 or 1");
+    unsetenv("M40LLM_FORCE_M40");
+    setenv("M40LLM_HISTORY", "off", 1);
+    expect_error(RUN("info"), 2, "M40LLM_HISTORY=off: must be 0 or 1");
+    unsetenv("M40LLM_HISTORY");
     setenv("M40LLM_CUDA_LIB", "/nonexistent/libcuda.so", 1);
     expect_error(RUN("run", demo(), "-p", "x", "--device", "cuda"), 1, "/nonexistent/libcuda.so");
     setenv("M40LLM_DEVICE", "cuda:7", 1);
@@ -731,8 +756,11 @@ static void test_render_errors(void **state)
     expect_error(RUN("render", "--template", template), 2, "--context");
     expect_error(RUN("render", "--template", template, "--name", "x", "--context", context), 2, "--name");
     expect_error(RUN("render", "--template", "-", "--context", "-"), 2, "standard input");
-    expect_error(RUN("render", "--template", template, "--context", context, "--now", "yesterday"), 2, "--now yesterday");
-    expect_error(RUN("render", "--template", template, "--context", context, "--now", "2026-02-31"), 1, "2026-02-31");
+    expect_error(RUN("render", "--template", template, "--context", context, "--now", "yesterday"), 2, "--now: 'yesterday'");
+    expect_error(RUN("render", "--template", template, "--context", context, "--now", "2026-02-31"), 2, "--now: '2026-02-31'");
+    expect_error(RUN("render", "--template", template, "--context", context, "--now", ""), 2, "--now: ''");
+    expect_error(RUN("render", "--template", template, "--context", "/dev/zero"), 1, "/dev/zero: more than");
+    expect_error(RUN("render", "--template", "/dev/zero", "--context", context), 1, "/dev/zero: more than");
 }
 
 /* A model's templates, with the texts of its special tokens. */

@@ -425,19 +425,124 @@ static void test_long_source(void **state)
     m40_free(text);
 }
 
+/* An array in an array, `depth` deep with the object around them. */
+static char *nested_context(size_t depth)
+{
+    char *open = repeat("{\"a\": ", "[", depth - 1, ""), *close = repeat("", "]", depth - 1, "}");
+    struct m40_buf context = {0};
+
+    m40_buf_append(&context, open, strlen(open));
+    m40_buf_append(&context, close, strlen(close));
+    m40_free(open);
+    m40_free(close);
+    return context.data;
+}
+
 static void test_deep_context(void **state)
 {
-    char *text = repeat("{\"a\": ", "[", 1500, "");
-    struct m40_buf context = {0}, out;
+    static const size_t depths[] = {M40_TEMPLATE_MAX_CONTEXT_DEPTH, M40_TEMPLATE_MAX_CONTEXT_DEPTH + 1, 1500, 100000};
 
     (void)state;
-    m40_buf_append(&context, text, strlen(text));
-    m40_free(text);
-    text = repeat("", "]", 1500, "}");
-    m40_buf_append(&context, text, strlen(text));
-    m40_free(text);
-    assert_int_equal(render("x", 1, context.data, NULL, &out, NULL), M40LLM_TEMPLATE);
-    m40_buf_free(&context);
+    for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
+        char *context = nested_context(depths[i]);
+        m40llm_error err = {0};
+        struct m40_buf out;
+
+        assert_int_equal(render("{{ a }}", 7, context, NULL, &out, &err), i ? M40LLM_INVALID_ARGUMENT : M40LLM_OK);
+        assert_string_equal(err.text, i ? "context: values are nested more than 200 deep" : "");
+        m40_buf_free(&out);
+        m40_free(context);
+    }
+}
+
+static void test_large_context(void **state)
+{
+    char *context = repeat("{\"a\": \"", "x", M40_TEMPLATE_MAX_CONTEXT_BYTES - 9, "\"}");
+    m40llm_error err = {0};
+    struct m40_buf out;
+
+    (void)state;
+    assert_int_equal(strlen(context), M40_TEMPLATE_MAX_CONTEXT_BYTES);
+    assert_int_equal(render("{{ a|length }}", 14, context, NULL, &out, &err), M40LLM_OK);
+    m40_buf_free(&out);
+    m40_free(context);
+    context = repeat("{\"a\": \"", "x", M40_TEMPLATE_MAX_CONTEXT_BYTES - 8, "\"}");
+    assert_int_equal(render("x", 1, context, NULL, &out, &err), M40LLM_INVALID_ARGUMENT);
+    assert_string_equal(err.text, "context: it has 16777217 bytes, more than 16777216");
+    m40_free(context);
+}
+
+static void test_many_values(void **state)
+{
+    m40llm_error err = {0};
+    struct m40_buf out;
+    char *context = repeat("{\"a\": [", "{},", M40_TEMPLATE_MAX_CONTEXT_VALUES / 2, "0]}");
+
+    (void)state;
+    assert_int_equal(render("x", 1, context, NULL, &out, &err), M40LLM_INVALID_ARGUMENT);
+    assert_string_equal(err.text, "context: it has more than 1048576 values");
+    m40_free(context);
+    context = repeat("{\"a\": \"\\\"", "[{,", M40_TEMPLATE_MAX_CONTEXT_VALUES, "\\\\\"}"); /* in a string they are text */
+    assert_int_equal(render("{{ a|length }}", 14, context, NULL, &out, &err), M40LLM_OK);
+    assert_string_equal(out.data, "3145730");
+    m40_buf_free(&out);
+    m40_free(context);
+}
+
+/* ---- the stack ---- */
+
+/* The deepest that is known of each kind; none may need more than M40_TEMPLATE_STACK_BYTES. */
+static void *go_deep(void *user)
+{
+    static const char *const texts[] = {
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+        "{% macro m() %}{% for x in [1] %}{% filter upper %}{% set z %}{{ [m()]|map('string')|join|default(m()) }}{% endset %}{% endfilter %}{% "
+        "endfor %}{% endmacro %}{{ m() }}",
+        "{% macro m(x) %}{% call m(1) %}{{ caller() }}{{ m(x) ~ m(x) }}{% endcall %}{% endmacro %}{{ m(1) }}",
+        "{% macro m(x) %}{{ x.a[m(x)]|tojson }}{{ [1]|map('default', m(x))|list }}{% endmacro %}{{ m({'a': 1}) }}",
+        "{{ 'a'|map(*(['map'] * 200000))|list }}",
+        "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}",
+        "{% set ns = namespace(a=[]) %}{% for i in range(900) %}{% set ns.a = [ns.a] %}{% endfor %}{{ ns.a == ns.a }}{{ ns.a|tojson|length }}",
+        "{{ a|tojson(indent=1)|length }}{{ a|string|length }}{{ a == a }}",
+    };
+    char *context = nested_context(M40_TEMPLATE_MAX_CONTEXT_DEPTH), *brackets = repeat("{% macro m() %}{{ ", "[", 95, "m()");
+    char *rest = repeat("", "]", 95, " }}{% endmacro %}{{ m() }}");
+    struct m40_buf text = {0}, out;
+
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        render(texts[i], strlen(texts[i]), context, NULL, &out, NULL);
+        m40_buf_free(&out);
+    }
+    m40_buf_append(&text, brackets, strlen(brackets));
+    m40_buf_append(&text, rest, strlen(rest));
+    assert_int_equal(render(text.data, text.n_bytes, context, NULL, &out, NULL), M40LLM_TEMPLATE);
+    m40_buf_free(&text);
+    m40_free(context);
+    context = nested_context(100000);
+    assert_int_equal(render("x", 1, context, NULL, &out, NULL), M40LLM_INVALID_ARGUMENT);
+    m40_free(context);
+    m40_free(brackets);
+    m40_free(rest);
+    return user;
+}
+
+static void test_stack(void **state)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    const size_t n_bytes = 16 * (size_t)M40_TEMPLATE_STACK_BYTES; /* their frames are larger */
+#else
+    const size_t n_bytes = M40_TEMPLATE_STACK_BYTES;
+#endif
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(pthread_attr_init(&attributes), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attributes, n_bytes), 0);
+    assert_int_equal(pthread_create(&thread, &attributes, go_deep, NULL), 0); /* beyond its end there is no memory: the test would crash */
+    pthread_join(thread, NULL);
+    pthread_attr_destroy(&attributes);
 }
 
 /* ---- threads, memory ---- */
@@ -566,16 +671,27 @@ static void test_plain(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_real_templates), cmocka_unit_test(test_language),
-        cmocka_unit_test(test_plain),          cmocka_unit_test(test_errors_name_the_line),
-        cmocka_unit_test(test_bad_contexts),   cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_times),          cmocka_unit_test(test_local_time),
-        cmocka_unit_test(test_bounds),         cmocka_unit_test(test_growth),
+        cmocka_unit_test(test_real_templates),
+        cmocka_unit_test(test_language),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_errors_name_the_line),
+        cmocka_unit_test(test_bad_contexts),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_times),
+        cmocka_unit_test(test_local_time),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_growth),
         cmocka_unit_test(test_ways_around_bounds),
         cmocka_unit_test(test_digits_in_paths),
-        cmocka_unit_test(test_deep_source),    cmocka_unit_test(test_long_source),
-        cmocka_unit_test(test_deep_context),   cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_no_memory),      cmocka_unit_test(test_bound_of_memory_anywhere),
+        cmocka_unit_test(test_deep_source),
+        cmocka_unit_test(test_long_source),
+        cmocka_unit_test(test_deep_context),
+        cmocka_unit_test(test_large_context),
+        cmocka_unit_test(test_many_values),
+        cmocka_unit_test(test_stack),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_bound_of_memory_anywhere),
     };
 
     return cmocka_run_group_tests_name("template", tests, NULL, NULL);

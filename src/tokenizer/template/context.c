@@ -2,6 +2,8 @@
 #include "tokenizer/template/run.h"
 
 #include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
 
 static struct m40_tv value_of(struct m40_trun *r, const json_t *json);
 
@@ -61,16 +63,61 @@ static struct m40_tv value_of(struct m40_trun *r, const json_t *json)
     return v;
 }
 
+/* The fault is the context's, not the template's. */
+static void refuse(struct m40_trun *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void refuse(struct m40_trun *r, const char *format, ...)
+{
+    char text[200];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    r->status = m40_fail(r->err, M40LLM_INVALID_ARGUMENT, "context: %s", text);
+    r->failed = true;
+}
+
+/* Before the parser, which recurses, and takes up to 90 times the memory of its text: how deep brackets stand in one another, and how many values brackets and commas make at least. */
+static bool is_within_bounds(struct m40_trun *r, const char *text, size_t n_bytes)
+{
+    size_t depth = 0, n_values = 1;
+    bool is_string = false;
+
+    if (n_bytes > M40_TEMPLATE_MAX_CONTEXT_BYTES)
+        refuse(r, "it has %zu bytes, more than %d", n_bytes, M40_TEMPLATE_MAX_CONTEXT_BYTES);
+    for (size_t i = 0; i < n_bytes && !r->failed; i++) {
+        char c = text[i];
+
+        if (is_string && c == '\\')
+            i++;
+        else if (c == '"')
+            is_string = !is_string;
+        if (is_string || c == '"')
+            continue;
+        n_values += c == ',' || c == '[' || c == '{';
+        if ((c == '[' || c == '{') && ++depth > M40_TEMPLATE_MAX_CONTEXT_DEPTH)
+            refuse(r, "values are nested more than %d deep", M40_TEMPLATE_MAX_CONTEXT_DEPTH);
+        else if ((c == ']' || c == '}') && depth > 0)
+            depth--;
+        if (n_values > M40_TEMPLATE_MAX_CONTEXT_VALUES)
+            refuse(r, "it has more than %d values", M40_TEMPLATE_MAX_CONTEXT_VALUES);
+    }
+    return !r->failed;
+}
+
 struct m40_tdict *m40_tr_context(struct m40_trun *r, const char *text, size_t n_bytes)
 {
     json_error_t error;
-    json_t *json = json_loadb(text, n_bytes, JSON_ALLOW_NUL, &error);
+    json_t *json;
     struct m40_tdict *dict = NULL;
 
+    if (!is_within_bounds(r, text, n_bytes))
+        return NULL;
+    json = json_loadb(text, n_bytes, JSON_ALLOW_NUL, &error);
     if (!json)
-        r->status = m40_fail(r->err, M40LLM_INVALID_ARGUMENT, "context: line %d: %s", error.line, error.text);
+        refuse(r, "line %d: %s", error.line, error.text);
     else if (!json_is_object(json))
-        r->status = m40_fail(r->err, M40LLM_INVALID_ARGUMENT, "context: not a JSON object");
+        refuse(r, "not a JSON object");
     else
         dict = dict_of(r, json);
     json_decref(json);

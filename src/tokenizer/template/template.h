@@ -37,6 +37,12 @@ struct m40_template_limits {
 
 enum { M40_TEMPLATE_MAX_BYTES = 4 << 20 };
 
+/* Of a rendering's context: bytes of JSON; values; objects and arrays in one another, the context itself counted. */
+enum { M40_TEMPLATE_MAX_CONTEXT_BYTES = 16 << 20, M40_TEMPLATE_MAX_CONTEXT_VALUES = 1 << 20, M40_TEMPLATE_MAX_CONTEXT_DEPTH = 200 };
+
+/* What compiling and rendering take of the calling thread's stack at most, however deep templates and contexts are: 375 KiB were measured (gcc -O2). With sanitizers it is several times as much. */
+enum { M40_TEMPLATE_STACK_BYTES = 512 << 10 };
+
 /* What strftime_now shows. */
 struct m40_template_time {
     int32_t year;                             /* 1 to 9999 */
@@ -59,7 +65,7 @@ m40llm_status m40_template_of_gguf(struct m40_template **out, const struct m40_g
 m40llm_status m40_template_set_default(struct m40_template *t, const char *name, struct m40_str value, m40llm_error *err);
 
 /* Renders with the variables of a JSON object. now may be NULL: strftime_now then shows the local time; limits may be NULL: the defaults. *out (to be freed) holds the text; on failure it is empty.
- * TEMPLATE: "line N: " and what the template ran into, or what it raised itself; INVALID_ARGUMENT: the context is no JSON object. A compiled template is not changed: several threads
+ * TEMPLATE: "line N: " and what the template ran into, or what it raised itself; INVALID_ARGUMENT: the context is no JSON object, or beyond the bounds above. A compiled template is not changed: several threads
  * may render it. */
 m40llm_status m40_template_render(const struct m40_template *t, const char *context, size_t n_bytes, const struct m40_template_time *now,
                                   const struct m40_template_limits *limits, struct m40_buf *out, m40llm_error *err);
