@@ -30,7 +30,9 @@ struct m40_workload {
     uint32_t n_rows;   /* widest matmul output */
     uint32_t n_heads, head_dim;
     uint32_t n_ctx;
-    uint64_t read_bytes; /* that are read at once with one wait; what read() is asked for beyond this, or beyond 64 MiB, may take several */
+    uint32_t n_used;        /* experts of a token; 0: there are none */
+    uint32_t n_expert_cols; /* widest input of an expert_matmul that has a row for each of a token's experts */
+    uint64_t read_bytes;    /* that are read at once with one wait; what read() is asked for beyond this, or beyond 64 MiB, may take several */
 };
 
 /* Rows of a matrix, one after another, in host memory and in the file's format. */
@@ -46,6 +48,8 @@ enum { M40_MATMUL_CHUNK = 256 }; /* K in a chunk sum */
 enum { M40_MATMUL_GROUP = 8 };   /* chunks in a group sum */
 enum { M40_NORM_LANES = 256 };   /* partial sums of a norm */
 enum { M40_STACK_ROWS = 32 };    /* see matrix_create_stacked */
+enum { M40_MAX_EXPERTS = 512 };
+enum { M40_MAX_EXPERTS_USED = 32 }; /* by a token */
 
 /* One layer's KV cache: [n_pages][k, v][n_kv_heads][M40_KV_PAGE][head_dim] of type. head_dim is a multiple of 8. */
 struct m40_kv_layer {
@@ -138,6 +142,49 @@ struct m40_gather_rows_args {
     uint32_t n_rows, n_cols;
 };
 
+enum m40_gating {
+    M40_GATING_SOFTMAX,
+    M40_GATING_SIGMOID,
+};
+
+/* Which n_used of n_experts each token goes to, greatest logits first, and with what weights ("route" of docs/numerics.md). A token never goes to an expert twice. */
+struct m40_route_args {
+    m40_addr logits;                      /* [n_tokens][n_experts] */
+    m40_addr selection_bias;              /* [n_experts], added for the choice only; 0: none */
+    m40_addr ids;                         /* int32 [n_tokens][n_used], by rank */
+    m40_addr weights;                     /* [n_tokens][n_used] */
+    m40_addr plan;                        /* m40_expert_plan_bytes of the backend's own notes, aligned to 16, for the expert_matmuls that follow */
+    uint32_t n_tokens, n_experts, n_used; /* n_used <= n_experts <= M40_MAX_EXPERTS, n_used <= M40_MAX_EXPERTS_USED */
+    enum m40_gating gating;
+    bool is_normalised; /* a token's weights add up to scale */
+    float scale;
+};
+
+/* A matmul for each pair p of a token and one of its experts, p = token * n_used + rank: y[p] = x times the matrix of expert ids[p], + its bias. */
+struct m40_expert_matmul_args {
+    const struct m40_matrix *
+        w; /* the experts' matrices on top of each other, all of n_rows rows, a multiple of M40_STACK_ROWS; where is_gated, made by matrix_create_interleaved */
+    m40_addr ids, plan; /* as route left them */
+    m40_addr x;         /* a row of w->n_cols for each token, or, where has_pair_rows, for each pair */
+    m40_addr bias;      /* [n_experts][rows of y] or 0 */
+    m40_addr up_bias;   /* is_gated: that of up, where bias is gate's */
+    m40_addr y;         /* [n_tokens * n_used][n_rows]; not x */
+    uint32_t n_experts, n_tokens, n_used;
+    bool has_pair_rows;
+    bool is_gated; /* a matrix is gate and up; y, of half as many columns, is silu(gate) * up */
+};
+
+/* y[t] = weights[t][0] * x[t][0] + weights[t][1] * x[t][1] ..., then + sigmoid(shared_gate[t]) * shared[t], then + residual[t]. */
+struct m40_combine_args {
+    m40_addr x;           /* [n_tokens][n_used][n_cols] */
+    m40_addr weights;     /* [n_tokens][n_used] */
+    m40_addr shared;      /* [n_tokens][n_cols], of an expert that every token goes to; or 0 */
+    m40_addr shared_gate; /* [n_tokens], or 0: the shared expert counts in full */
+    m40_addr residual;    /* [n_tokens][n_cols] */
+    m40_addr y;           /* [n_tokens][n_cols]; may be residual */
+    uint32_t n_tokens, n_used, n_cols;
+};
+
 /* The column of every row's greatest element: the lowest of several, never a NaN, 0 where all are -inf or NaN. */
 struct m40_argmax_args {
     m40_addr x;   /* [n_rows][n_cols] */
@@ -195,6 +242,9 @@ struct m40_backend_ops {
      * rows. NULL: this backend's matrices stay where they are. */
     m40llm_status (*matrix_create_stacked)(struct m40_backend *be, const struct m40_format *format, uint64_t n_cols,
                                            const struct m40_matrix_part *parts, uint32_t n_parts, struct m40_matrix *out, m40llm_error *err);
+    /* Two matrices of as many rows, a multiple of M40_STACK_ROWS, as one: M40_STACK_ROWS rows of the first, as many of the second, and so on. NULL where matrix_create_stacked is. */
+    m40llm_status (*matrix_create_interleaved)(struct m40_backend *be, const struct m40_format *format, uint64_t n_cols,
+                                               const struct m40_matrix_part parts[2], struct m40_matrix *out, m40llm_error *err);
     /* No more matrices for now: releases the memory that is kept from one to the next. May be called at any time; NULL: there is none. */
     void (*matrix_create_end)(struct m40_backend *be);
     m40llm_status (*copy)(struct m40_backend *be, m40_addr dst, m40_addr src, uint64_t n_bytes,
@@ -213,6 +263,10 @@ struct m40_backend_ops {
     m40llm_status (*attention)(struct m40_backend *be, const struct m40_attention_args *args, m40llm_error *err);
     m40llm_status (*silu_mul)(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
     m40llm_status (*gather_rows)(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);
+    m40llm_status (*route)(struct m40_backend *be, const struct m40_route_args *args, m40llm_error *err);
+    /* is_gated: where the backend has matrix_create_interleaved. */
+    m40llm_status (*expert_matmul)(struct m40_backend *be, const struct m40_expert_matmul_args *args, m40llm_error *err);
+    m40llm_status (*combine)(struct m40_backend *be, const struct m40_combine_args *args, m40llm_error *err);
     m40llm_status (*argmax)(struct m40_backend *be, const struct m40_argmax_args *args, m40llm_error *err);
     m40llm_status (*sample)(struct m40_backend *be, const struct m40_sample_args *args, m40llm_error *err);
 
@@ -247,5 +301,9 @@ void m40_cpu_describe(m40llm_device_info *out);
 /* Device bytes of a matrix on a card (the CPU keeps none), and of scratch memory for a workload; for estimates made without a device. */
 uint64_t m40_matrix_device_bytes(const struct m40_format *format, uint64_t n_rows, uint64_t n_cols);
 uint64_t m40_scratch_device_bytes(const struct m40_workload *workload);
+/* The bounds of struct m40_route_args; UNSUPPORTED. */
+m40llm_status m40_route_check(const struct m40_route_args *args, m40llm_error *err);
+/* Of route's plan, on any backend. */
+uint64_t m40_expert_plan_bytes(uint32_t n_pairs, uint32_t n_experts);
 
 #endif

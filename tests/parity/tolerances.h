@@ -36,4 +36,11 @@
 /* Below -88.72 exp(-g) is infinite and silu is -0, where the exact value is at most 88.73 exp(-88.72) = 2.6e-37. */
 #define TOLERANCE_SILU_ABS 2.7e-37
 
+/* A weight of an expert: 2 ulp of its exponential, whose argument is rounded once (400 at most, within which exp is not 0), the sum of up to 16 of a lane and 5 levels, or of 32; a quotient, a product. */
+#define TOLERANCE_ROUTE     ((2 * 2 + 2 * 104 + 32 + 2) * U)
+#define TOLERANCE_ROUTE_ABS 1e-37
+
+/* An fma for each expert and one for the shared one, the gate's 8 roundings, the residual. */
+#define TOLERANCE_COMBINE(n_used) (((double)(n_used) + 1 + 8 + 1) * U)
+
 #endif

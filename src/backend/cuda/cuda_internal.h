@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/cuda_driver.h"
+#include "backend/cuda/kernels/expert_args.h"
 #include "backend/cuda/kernels/kernel_args.h"
 
 enum { M40_CUDA_MAX_THREADS = 256 };     /* a block; what the kernels are compiled for */
@@ -51,6 +52,7 @@ struct m40_cuda_function {
 /* Kernels of the operations that every model needs; loaded at open. */
 struct m40_cuda_op_kernels {
     CUfunction rms_norm, rms_norm_short, rope_append, silu_mul, gather_rows, argmax;
+    CUfunction route, expert_plan, combine;
     CUfunction sample_measure, sample_bin, sample_choose;
     CUfunction attention_split[4]; /* by log2 of the query heads a warp takes */
     CUfunction attention_split_f32, attention_near, attention_merge;
@@ -206,6 +208,21 @@ m40llm_status m40_cuda_rope_append(struct m40_backend *be, const struct m40_rope
 m40llm_status m40_cuda_silu_mul(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
 m40llm_status m40_cuda_gather_rows(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);
 m40llm_status m40_cuda_argmax(struct m40_backend *be, const struct m40_argmax_args *args, m40llm_error *err);
+
+/* ---- cuda_launch_experts.c ---- */
+
+/* Of a matmul's pairs, tokens * experts of a token: how many at most a block of the plan has; 0: each is a mat-vec of its own, and there is no plan. */
+uint32_t m40_cuda_expert_tile(uint32_t n_tokens, uint32_t n_used, uint32_t n_experts);
+
+/* Where the parts of a plan are. */
+struct m40_cuda_expert_plan {
+    m40_addr n_tiles, tiles, pairs;
+    uint32_t max_tiles;
+};
+struct m40_cuda_expert_plan m40_cuda_expert_plan(m40_addr plan, uint32_t n_pairs, uint32_t n_experts, uint32_t tile);
+
+m40llm_status m40_cuda_route(struct m40_backend *be, const struct m40_route_args *args, m40llm_error *err);
+m40llm_status m40_cuda_combine(struct m40_backend *be, const struct m40_combine_args *args, m40llm_error *err);
 
 /* ---- cuda_launch_sample.c ---- */
 

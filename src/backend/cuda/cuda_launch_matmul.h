@@ -13,6 +13,7 @@ m40llm_status m40_cuda_norm_matmul(struct m40_backend *be, const struct m40_rms_
                                    m40llm_error *err);
 m40llm_status m40_cuda_norm_swiglu(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args, m40_addr y,
                                    m40llm_error *err);
+m40llm_status m40_cuda_expert_matmul(struct m40_backend *be, const struct m40_expert_matmul_args *args, m40llm_error *err);
 m40llm_status m40_cuda_embed(struct m40_backend *be, const struct m40_embed_args *args, m40llm_error *err);
 
 #endif

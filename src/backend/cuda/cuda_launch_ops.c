@@ -24,6 +24,9 @@ m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err)
     M40_TRY(m40_cuda_kernel(c, "act", "silu_mul", &k->silu_mul, err));
     M40_TRY(m40_cuda_kernel(c, "rows", "gather_rows", &k->gather_rows, err));
     M40_TRY(m40_cuda_kernel(c, "rows", "argmax", &k->argmax, err));
+    M40_TRY(m40_cuda_kernel(c, "experts", "route", &k->route, err));
+    M40_TRY(m40_cuda_kernel(c, "experts", "expert_plan", &k->expert_plan, err));
+    M40_TRY(m40_cuda_kernel(c, "experts", "combine", &k->combine, err));
     M40_TRY(m40_cuda_kernel(c, "sample", "sample_measure", &k->sample_measure, err));
     M40_TRY(m40_cuda_kernel(c, "sample", "sample_bin", &k->sample_bin, err));
     M40_TRY(m40_cuda_kernel(c, "sample", "sample_choose", &k->sample_choose, err));

@@ -154,6 +154,7 @@ struct repack_args {
     const uint8_t *rows; /* [n_rows][row_bytes], aligned to 1 */
     uint8_t *tiles;      /* [ceil(n_rows / 32)][n_chunks][tile_bytes] */
     uint32_t n_rows, row_bytes, n_chunks;
+    uint32_t tile_step; /* row tiles from one to the next: 2 where another matrix has those in between */
 };
 
 #endif

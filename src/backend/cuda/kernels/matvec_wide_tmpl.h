@@ -296,7 +296,7 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_GR
         if (simt_grid_y() > 1)
             args.partials[group * n_group_sums + (uint64_t)t * args.n_rows + row] = sum;
         else
-            matmul_store(&args, t, row, sum);
+            matmul_store(&args, 0, t, row, sum);
     }
     if (simt_grid_y() == 1 || !MATVEC_NAME(matvec_arrive)(shared, &args.counters[simt_block_x()]))
         return;
@@ -304,7 +304,7 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_GR
         const uint32_t row = first_row + i % MATVEC_R * MATMUL_TILE, t = i / MATVEC_R;
 
         if (row < args.n_rows)
-            matmul_store(&args, t, row, matmul_total(&args, simt_grid_y(), t, row));
+            matmul_store(&args, 0, t, row, matmul_total(&args, simt_grid_y(), t, row));
     }
 }
 
