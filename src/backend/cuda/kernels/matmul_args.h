@@ -22,15 +22,15 @@
 /* Row tiles that a warp works on at once. From four tokens on each x that is loaded serves several rows of a lane: measured to pay there, and not below; four where a format leaves the
  * registers for it (docs/performance.md). */
 #define MATVEC_ROW_TILES(n_tokens, is_plain) ((n_tokens) < 4 ? 1 : (n_tokens) == 8 && (is_plain) ? 4 : 2)
-#define MATVEC_SPAN_GROUPS(n_tokens) ((n_tokens) == 1 ? 2 : 1) /* groups of K that a streaming block may own */
-#define MATVEC_BUFFERS(n_tokens)     ((n_tokens) < 4 ? 2 : 1)  /* of chunk sums */
-#define MATVEC_RESIDENT_WARPS        16                        /* of streaming blocks on a multiprocessor: 128 registers each */
+#define MATVEC_SPAN_GROUPS(n_tokens)         ((n_tokens) == 1 ? 2 : 1) /* groups of K that a streaming block may own */
+#define MATVEC_BUFFERS(n_tokens)             ((n_tokens) < 4 ? 2 : 1)  /* of chunk sums */
+#define MATVEC_RESIDENT_WARPS                16                        /* of streaming blocks on a multiprocessor: 128 registers each */
 
-#define GEMM_ROWS             128       /* of a block */
-#define GEMM_THREADS_OF(t)    ((t) * 2) /* of a team: 8 rows x 8 tokens each */
-#define GEMM_TEAMS_OF(t)      ((t) == 32 ? 2 : 1)      /* of a block */
-#define GEMM_PAD              4                        /* keeps 16-byte alignment and spreads the columns over the banks */
-#define GEMM_RESIDENT_THREADS 256                      /* on a multiprocessor, or more: 255 registers each */
+#define GEMM_ROWS             128                 /* of a block */
+#define GEMM_THREADS_OF(t)    ((t)*2)             /* of a team: 8 rows x 8 tokens each */
+#define GEMM_TEAMS_OF(t)      ((t) == 32 ? 2 : 1) /* of a block */
+#define GEMM_PAD              4                   /* keeps 16-byte alignment and spreads the columns over the banks */
+#define GEMM_RESIDENT_THREADS 256                 /* on a multiprocessor, or more: 255 registers each */
 
 #define EMBED_THREADS 256
 
@@ -41,12 +41,12 @@
 
 /* y[t][r] as m40_matmul_args has it. */
 struct matmul_kernel_args {
-    const uint8_t *tiles;    /* [row tiles][chunks][tile_bytes] */
-    const float *x;          /* [n_tokens][n_cols]; prepared for gemm of a format with scales; for its matvec8 and matvec16, [n_cols][8 or 16] prepared */
-    const float *bias;       /* [n_rows] or NULL */
-    const float *residual;   /* [n_tokens][n_rows] or NULL */
-    float *y;                /* [n_tokens][n_rows] */
-    const float *x_sums;     /* [n_tokens][n_cols / sub], or [n_cols / sub][8 or 16]; where x is prepared */
+    const uint8_t *tiles; /* [row tiles][chunks][tile_bytes] */
+    const float *x;    /* [n_tokens][n_cols]; prepared for gemm of a format with scales; for its matvec8 and matvec16, [n_cols][8 or 16] prepared */
+    const float *bias; /* [n_rows] or NULL */
+    const float *residual; /* [n_tokens][n_rows] or NULL */
+    float *y;              /* [n_tokens][n_rows] */
+    const float *x_sums;   /* [n_tokens][n_cols / sub], or [n_cols / sub][8 or 16]; where x is prepared */
     float *partials; /* group sums, where blocks share K: matvec [groups][n_tokens][n_rows], gemm [groups][token blocks][row blocks][rows * tokens] */
     uint32_t *counters; /* [row tiles or blocks of the gemm], zero, and zero again afterwards; as partials */
     uint32_t n_rows, n_cols;
@@ -70,6 +70,7 @@ struct embed_kernel_args {
     const int32_t *ids; /* [grid_x], each < n_rows */
     float *y;           /* [grid_x][n_cols] */
     uint32_t n_cols;
+    float scale; /* of every value */
 };
 
 struct dequant_kernel_args {

@@ -8,12 +8,17 @@ struct rms_norm_shared {
 
 enum { N_KEPT = 16 }; /* elements of its row that a thread keeps: rows of up to 4096 are read once, and all loads are under way together */
 
+M40_HD float add_residual(float y, const float *residual, uint64_t i)
+{
+    return residual ? y + residual[i] : y;
+}
+
 /* Thread j owns partial sum j, so the loads are coalesced and the order is the contract's. What lies behind the row's end is 0, and fmaf(0, 0, p) is p. */
 SIMT_KERNEL(rms_norm, struct rms_norm_args, 256)
 {
     SIMT_SHARED(struct rms_norm_shared, shared);
-    uint64_t offset = (uint64_t)simt_block_x() * args.n_cols;
-    const float *x = args.x + offset;
+    uint64_t offset = (uint64_t)simt_block_x() * args.stride;
+    const float *x = args.x + offset, *residual = args.residual ? args.residual + offset : 0;
     float *y = args.y + offset;
     float kept[N_KEPT], weight[N_KEPT], p = 0.0f, r;
 
@@ -39,17 +44,17 @@ SIMT_KERNEL(rms_norm, struct rms_norm_args, 256)
         uint32_t c = 256 * k + simt_thread();
 
         if (c < args.n_cols)
-            y[c] = (kept[k] * r) * weight[k];
+            y[c] = add_residual((kept[k] * r) * weight[k], residual, c);
     }
     for (uint32_t c = 256 * N_KEPT + simt_thread(); c < args.n_cols; c += 256)
-        y[c] = (x[c] * r) * args.weight[c];
+        y[c] = add_residual((x[c] * r) * args.weight[c], residual, c);
 }
 
 /* A warp a row of at most 256 columns. */
 SIMT_KERNEL(rms_norm_short, struct rms_norm_args, 256)
 {
     uint32_t row = simt_block_x() * 8 + simt_warp();
-    uint64_t offset = (uint64_t)row * args.n_cols;
+    uint64_t offset = (uint64_t)row * args.stride;
     float x[8];
 
     if (row >= args.n_rows)
@@ -61,6 +66,6 @@ SIMT_KERNEL(rms_norm_short, struct rms_norm_args, 256)
         uint32_t c = 32 * g + simt_lane();
 
         if (c < args.n_cols)
-            args.y[offset + c] = x[g];
+            args.y[offset + c] = add_residual(x[g], args.residual, offset + c);
     }
 }
