@@ -95,7 +95,11 @@ struct m40_arch {
 #define M40_ARCH_MAP(X)                                                                                                                              \
     X("llama", llama)                                                                                                                                \
     X("qwen2", qwen2)                                                                                                                                \
-    X("qwen3", qwen3)
+    X("qwen3", qwen3)                                                                                                                                \
+    X("gemma2", gemma2)                                                                                                                              \
+    X("gemma3", gemma3)                                                                                                                              \
+    X("phi3", phi3)                                                                                                                                  \
+    X("granite", granite)
 
 #define M40_ARCH_DECLARE(name, family) extern const struct m40_arch m40_arch_##family;
 M40_ARCH_MAP(M40_ARCH_DECLARE)

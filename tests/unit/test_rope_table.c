@@ -121,7 +121,7 @@ static void check_golden(const char *name)
 
 static void test_golden_frequencies(void **state)
 {
-    static const char *const names[] = {"llama", "llama31", "mistral", "qwen2", "qwen3"};
+    static const char *const names[] = {"llama", "llama31", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "phi3_longrope", "granite"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

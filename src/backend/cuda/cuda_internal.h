@@ -50,7 +50,7 @@ struct m40_cuda_function {
 
 /* Kernels of the operations that every model needs; loaded at open. */
 struct m40_cuda_op_kernels {
-    CUfunction rms_norm, rms_norm_short, rope_append, glu, softcap, gather_rows, argmax;
+    CUfunction rms_norm, rms_norm_residual, rms_norm_short, rope_append, glu, softcap, gather_rows, argmax;
     CUfunction sample_measure, sample_bin, sample_choose;
     CUfunction attention_split[4]; /* by log2 of the query heads a warp takes */
     CUfunction attention_split_f32, attention_near, attention_merge;

@@ -19,6 +19,7 @@ m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err)
     struct m40_cuda_op_kernels *k = &c->kernels;
 
     M40_TRY(m40_cuda_kernel(c, "norm", "rms_norm", &k->rms_norm, err));
+    M40_TRY(m40_cuda_kernel(c, "norm", "rms_norm_residual", &k->rms_norm_residual, err));
     M40_TRY(m40_cuda_kernel(c, "norm", "rms_norm_short", &k->rms_norm_short, err));
     M40_TRY(m40_cuda_kernel(c, "rope_append", "rope_append", &k->rope_append, err));
     M40_TRY(m40_cuda_kernel(c, "act", "glu", &k->glu, err));
@@ -59,7 +60,7 @@ m40llm_status m40_cuda_rms_norm(struct m40_backend *be, const struct m40_rms_nor
         return m40_fail(err, M40LLM_UNSUPPORTED, "a norm over rows of 0 columns");
     if (args->n_cols <= M40_NORM_LANES)
         return m40_cuda_launch(c, c->kernels.rms_norm_short, m40_cuda_div_up(args->n_rows, SHORT_ROWS), 1, 1, M40_CUDA_MAX_THREADS, &a, err);
-    return m40_cuda_launch(c, c->kernels.rms_norm, args->n_rows, 1, 1, M40_CUDA_MAX_THREADS, &a, err);
+    return m40_cuda_launch(c, args->residual ? c->kernels.rms_norm_residual : c->kernels.rms_norm, args->n_rows, 1, 1, M40_CUDA_MAX_THREADS, &a, err);
 }
 
 struct kv_view m40_cuda_kv_view(const struct m40_kv_layer *kv, const struct m40_rows *rows)

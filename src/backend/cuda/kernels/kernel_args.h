@@ -36,11 +36,11 @@ struct selftest_grid_args {
 
 /* ---- norm.cu ---- */
 
-/* Both kernels of m40_rms_norm_args; y may be x or residual. rms_norm: a block of 256 threads a row. rms_norm_short: a warp a row, 8 rows a block, n_cols <= 256. */
+/* The kernels of m40_rms_norm_args; y may be x or residual. rms_norm, rms_norm_residual: a block of 256 threads a row. rms_norm_short: a warp a row, 8 rows a block, n_cols <= 256. */
 struct rms_norm_args {
     const float *x;        /* [n_rows] rows of n_cols, stride apart */
     const float *weight;   /* [n_cols] */
-    const float *residual; /* as x, or NULL */
+    const float *residual; /* as x; rms_norm_short: or NULL; rms_norm: NULL */
     float *y;              /* as x */
     uint32_t n_rows, n_cols, stride;
     float eps;
