@@ -344,11 +344,11 @@ static m40llm_status issue_rope_append(struct m40_backend *be, const void *data,
 static m40llm_status issue_silu(struct m40_backend *be, const void *data, uint32_t i, m40llm_error *err)
 {
     const struct plain_work *work = data;
-    struct m40_silu_mul_args args = {
+    struct m40_glu_args args = {
         .gate = work->x, .up = work->weight, .y = work->y, .n_rows = work->n_tokens, .n_cols = BENCH_FFN, .stride = BENCH_FFN};
 
     (void)i;
-    return be->ops.silu_mul(be, &args, err);
+    return be->ops.glu(be, &args, err);
 }
 
 /* One operation: floats of x and y a token, of the weight a token and once, and the bytes a token moves. */

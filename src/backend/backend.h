@@ -7,6 +7,7 @@
 #ifndef M40_BACKEND_BACKEND_H
 #define M40_BACKEND_BACKEND_H
 
+#include "base/act.h"
 #include "base/status.h"
 #include "tensor/format.h"
 
@@ -79,13 +80,16 @@ struct m40_embed_args {
     m40_addr ids;                   /* int32 [n_tokens], each < n_vocab */
     m40_addr y;                     /* [n_tokens][n_cols] */
     uint32_t n_tokens;
+    float scale; /* that every value is multiplied by; 1: as they are */
 };
 
-/* y = x / sqrt(mean(x^2) + eps) * weight, for each row. y may be x. */
+/* y = x / sqrt(mean(x^2) + eps) * weight, then + residual if residual, for each row. y may be x or residual. */
 struct m40_rms_norm_args {
-    m40_addr x, y;   /* [n_rows][n_cols] */
-    m40_addr weight; /* [n_cols] */
+    m40_addr x, y;     /* [n_rows] rows of n_cols, stride floats apart */
+    m40_addr weight;   /* [n_cols] */
+    m40_addr residual; /* as x, or 0 */
     uint32_t n_rows, n_cols;
+    uint32_t stride; /* 0: n_cols */
     float eps;
 };
 
@@ -109,13 +113,13 @@ struct m40_rope_append_args {
     uint32_t q_stride, kv_stride; /* floats from one token's row to the next one's */
     m40_addr q_norm, k_norm;      /* [head_dim] weights, or 0: no norm; head_dim is at most M40_NORM_LANES */
     float norm_eps;
-    m40_addr table; /* [n_ctx][n_rot / 2][cos, sin] */
-    uint32_t n_heads, n_rot;
+    m40_addr table;          /* [n_ctx][n_rot / 2][cos, sin] */
+    uint32_t n_heads, n_rot; /* n_rot 0: nothing is rotated */
     enum m40_rope_style style;
 };
 
 /* Causal attention of every row over positions max(0, pos - window + 1) .. pos (window 0: from 0 on) of its own sequence, whose K and V are already in the cache. Head h reads KV head
- * h / (n_heads / n_kv_heads). Pages with no position that a row of the step sees are not read, and their entries in the page table may be anything. */
+ * h / (n_heads / n_kv_heads). A score is scale * (q . k); with a soft-cap softcap * tanh(score / softcap). A sink is one more score of its head, of a position without a V. Pages with no position that a row of the step sees are not read, and their entries in the page table may be anything. */
 struct m40_attention_args {
     const struct m40_kv_layer *kv;
     const struct m40_rows *rows;
@@ -125,13 +129,30 @@ struct m40_attention_args {
     uint32_t n_heads;
     uint32_t window; /* 0: none */
     float scale;
+    float softcap;  /* 0: none */
+    m40_addr sinks; /* [n_heads] or 0: none */
 };
 
-/* y = silu(gate) * up. Where stride is n_cols, y may be gate or up. */
-struct m40_silu_mul_args {
+/* How gate and up become one. */
+struct m40_act_params {
+    enum m40_act act;
+    float alpha, limit; /* of M40_ACT_SWIGLU_OAI */
+};
+
+/* y = act(gate, up). Where stride is n_cols, y may be gate or up. */
+struct m40_glu_args {
     m40_addr gate, up; /* [n_rows] rows of n_cols, stride floats apart */
     m40_addr y;        /* [n_rows][n_cols] */
     uint32_t n_rows, n_cols, stride;
+    struct m40_act_params act;
+};
+
+/* x = scale * x; with a soft-cap x = softcap * tanh(scale * x / softcap). In place. */
+struct m40_softcap_args {
+    m40_addr x; /* [n] */
+    uint64_t n;
+    float scale;
+    float softcap; /* 0: none */
 };
 
 /* y[i] = x[rows[i]]: rows of n_cols floats. */
@@ -171,7 +192,8 @@ struct m40_expert_matmul_args {
     m40_addr y;         /* [n_tokens * n_used][n_rows]; not x */
     uint32_t n_experts, n_tokens, n_used;
     bool has_pair_rows;
-    bool is_gated; /* a matrix is gate and up; y, of half as many columns, is silu(gate) * up */
+    bool is_gated; /* a matrix is gate and up; y, of half as many columns, is act(gate, up) */
+    struct m40_act_params act;
 };
 
 /* y[t] = weights[t][0] * x[t][0] + weights[t][1] * x[t][1] ..., then + sigmoid(shared_gate[t]) * shared[t], then + residual[t]. */
@@ -253,15 +275,16 @@ struct m40_backend_ops {
     m40llm_status (*embed)(struct m40_backend *be, const struct m40_embed_args *args, m40llm_error *err);
     m40llm_status (*rms_norm)(struct m40_backend *be, const struct m40_rms_norm_args *args, m40llm_error *err);
     m40llm_status (*matmul)(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
-    /* rms_norm, then matmul of what that gives: matmul->x is norm->y, and what norm->y holds afterwards is undefined. NULL: this backend gains nothing by doing both at once. */
+    /* rms_norm (dense, without a residual), then matmul of what that gives: matmul->x is norm->y, and what norm->y holds afterwards is undefined. NULL: this backend gains nothing by doing both at once. */
     m40llm_status (*norm_matmul)(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *matmul,
                                  m40llm_error *err);
-    /* norm_matmul whose result is gate and, behind it, up: y [n_tokens][n_rows / 2] = silu(gate) * up. matmul has no bias and no residual; what matmul->y holds afterwards is undefined. NULL as above. */
-    m40llm_status (*norm_swiglu)(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *matmul, m40_addr y,
-                                 m40llm_error *err);
+    /* norm_matmul whose result is gate and, behind it, up: y [n_tokens][n_rows / 2] = act(gate, up). matmul has no bias and no residual; what matmul->y holds afterwards is undefined. NULL as above. */
+    m40llm_status (*norm_glu)(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *matmul,
+                              const struct m40_act_params *act, m40_addr y, m40llm_error *err);
     m40llm_status (*rope_append)(struct m40_backend *be, const struct m40_rope_append_args *args, m40llm_error *err);
     m40llm_status (*attention)(struct m40_backend *be, const struct m40_attention_args *args, m40llm_error *err);
-    m40llm_status (*silu_mul)(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
+    m40llm_status (*glu)(struct m40_backend *be, const struct m40_glu_args *args, m40llm_error *err);
+    m40llm_status (*softcap)(struct m40_backend *be, const struct m40_softcap_args *args, m40llm_error *err);
     m40llm_status (*gather_rows)(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);
     m40llm_status (*route)(struct m40_backend *be, const struct m40_route_args *args, m40llm_error *err);
     /* is_gated: where the backend has matrix_create_interleaved. */

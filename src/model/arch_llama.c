@@ -4,7 +4,6 @@
 static const struct m40_weight_slot slots[] = {M40_SLOTS_DENSE, M40_SLOTS_QKV_BIAS(true)};
 
 const struct m40_arch m40_arch_llama = {
-    .name = "llama",
     .rope_style = M40_ROPE_NORM,
     .layer_slots = slots,
     .n_layer_slots = sizeof slots / sizeof *slots,

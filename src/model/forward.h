@@ -1,4 +1,4 @@
-/* What the two halves of the forward pass share: forward_memory.c makes and frees the buffers, forward.c runs steps in them. */
+/* What the parts of the forward pass share: forward_memory.c makes and frees the buffers, forward.c runs steps in them. */
 #ifndef M40_MODEL_FORWARD_H
 #define M40_MODEL_FORWARD_H
 
@@ -9,11 +9,11 @@ struct m40_forward {
     struct m40_model *model;
     struct m40_backend *backend;
     struct m40_forward_limits limits;
-    float attn_scale;
 
     struct m40_kv_layer *kv; /* [n_layers], in kv_pool */
     m40_addr kv_pool;
-    m40_addr rope_table; /* [n_slot_pages * 32][n_rot / 2][2] */
+    m40_addr rope_table;       /* [n_slot_pages * 32][n_rot / 2][2] */
+    m40_addr local_rope_table; /* likewise, where the model has one; else 0 */
 
     m40_addr x;        /* [n_tokens][n_embd]: the residual stream */
     m40_addr normed;   /* [n_tokens][n_embd]; at the end of a step the rows whose logits are wanted */

@@ -84,7 +84,7 @@ m40llm_status m40_model_stack_biases(struct m40_model *model, struct m40_layer_w
     uint64_t q_bytes = 4 * (uint64_t)model->config.n_heads * model->config.head_dim,
              kv_bytes = 4 * (uint64_t)model->config.n_kv_heads * model->config.head_dim;
 
-    if (!l->qkv.n_rows || !l->q_bias)
+    if (!l->qkv.n_rows || !l->q_bias || l->qkv_bias)
         return M40LLM_OK;
     M40_TRY(be->ops.alloc(be, q_bytes + 2 * kv_bytes, &l->qkv_bias, err));
     model->vectors[model->n_vectors++] = l->qkv_bias;

@@ -16,7 +16,8 @@ static const struct m40_weight_slot output_slot =
 /* clang-format on */
 
 /* Tensors that some converters write and that say nothing new: "blk.N." is left out. */
-static const char *const harmless[] = {"rope_freqs.weight", "attn_rot_embd.weight", "attn_rot_embd", "attn.rotary_emb.inv_freq"};
+static const char *const harmless[] = {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight", "attn_rot_embd.weight",
+                                       "attn_rot_embd",     "attn.rotary_emb.inv_freq"};
 
 struct binder {
     struct m40_weight_list *list;

@@ -167,6 +167,7 @@ void parity_route(struct parity *p, uint32_t unused)
 struct expert_shape {
     uint32_t n_experts, n_used, n_tokens, n_rows, n_cols; /* n_rows: of y */
     bool has_pair_rows, has_bias, is_gated;
+    struct m40_act_params act;
     bool is_one_sided; /* every token's first choice is the last expert */
 };
 
@@ -185,8 +186,8 @@ static m40llm_status issue_apart(struct m40_backend *be, const struct expert_cas
     const uint64_t n_bytes = (uint64_t)s->n_tokens * s->n_used * s->n_rows * sizeof(float);
     m40llm_status status = M40LLM_OK;
     struct m40_matrix w[2] = {{0}};
-    struct m40_silu_mul_args silu = {.y = args->y, .n_rows = s->n_tokens * s->n_used, .n_cols = s->n_rows, .stride = s->n_rows};
-    m40_addr *parts[] = {&silu.gate, &silu.up};
+    struct m40_glu_args glu = {.y = args->y, .n_rows = s->n_tokens * s->n_used, .n_cols = s->n_rows, .stride = s->n_rows, .act = args->act};
+    m40_addr *parts[] = {&glu.gate, &glu.up};
 
     args->is_gated = false;
     for (unsigned i = 0; i < 2; i++) {
@@ -197,7 +198,7 @@ static m40llm_status issue_apart(struct m40_backend *be, const struct expert_cas
         args->y = *parts[i];
         M40_TRY(be->ops.expert_matmul(be, args, err));
     }
-    M40_TRY(be->ops.silu_mul(be, &silu, err));
+    M40_TRY(be->ops.glu(be, &glu, err));
     M40_TRY(be->ops.sync(be, err));
 fail:
     for (unsigned i = 0; i < 2; i++) {
@@ -248,6 +249,7 @@ static m40llm_status issue_experts(struct m40_backend *be, const m40_addr *at, c
         .n_used = s->n_used,
         .has_pair_rows = s->has_pair_rows,
         .is_gated = s->is_gated,
+        .act = s->act,
     };
 
     M40_TRY(be->ops.alloc(be, (uint64_t)s->n_tokens * s->n_used * sizeof(float), &route.weights, err));
@@ -332,12 +334,13 @@ void parity_expert_matmul(struct parity *p, uint32_t dtype)
 {
     const struct m40_format *format = m40_format(dtype);
     const uint32_t few_cols = format->type->block_elems == 256 ? 256 : 288, cols = format->type->block_elems == 256 ? 768 : 608;
+    const struct m40_act_params oai = {.act = M40_ACT_SWIGLU_OAI, .alpha = 1.702f, .limit = 7.0f};
     const struct expert_shape shapes[] = {
         {.n_experts = 5, .n_used = 2, .n_tokens = 1, .n_rows = 96, .n_cols = cols, .has_bias = true},
         {.n_experts = 3, .n_used = 2, .n_tokens = 40, .n_rows = 64, .n_cols = few_cols, .is_gated = true, .is_one_sided = true},
-        {.n_experts = 2, .n_used = 2, .n_tokens = 3, .n_rows = 32, .n_cols = 4352, .is_gated = true, .has_bias = true},
+        {.n_experts = 2, .n_used = 2, .n_tokens = 3, .n_rows = 32, .n_cols = 4352, .is_gated = true, .has_bias = true, .act = oai},
         {.n_experts = 3, .n_used = 2, .n_tokens = 53, .n_rows = 160, .n_cols = few_cols, .has_pair_rows = true, .has_bias = true},
-        {.n_experts = 2, .n_used = 1, .n_tokens = 90, .n_rows = 32, .n_cols = cols, .is_gated = true, .has_bias = true},
+        {.n_experts = 2, .n_used = 1, .n_tokens = 90, .n_rows = 32, .n_cols = cols, .is_gated = true, .has_bias = true, .act = oai},
         {.n_experts = 9, .n_used = 3, .n_tokens = 4, .n_rows = 64, .n_cols = 2304, .has_pair_rows = true},
         {.n_experts = 64, .n_used = 6, .n_tokens = 2, .n_rows = 32, .n_cols = few_cols, .is_gated = true},
         {.n_experts = 4, .n_used = 4, .n_tokens = 20, .n_rows = 32, .n_cols = few_cols},

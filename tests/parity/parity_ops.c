@@ -78,7 +78,7 @@ struct silu_case {
 static m40llm_status issue_silu(struct m40_backend *be, const m40_addr *at, const void *data, m40llm_error *err)
 {
     const struct silu_case *s = data;
-    struct m40_silu_mul_args args = {.gate = at[0], .up = at[1], .y = at[2], .n_rows = s->n_rows, .n_cols = s->n_cols, .stride = s->n_cols};
+    struct m40_glu_args args = {.gate = at[0], .up = at[1], .y = at[2], .n_rows = s->n_rows, .n_cols = s->n_cols, .stride = s->n_cols};
 
     if (s->layout == SILU_ONE_ROW) {
         args.up = at[0] + s->n_cols * sizeof(float);
@@ -88,7 +88,7 @@ static m40llm_status issue_silu(struct m40_backend *be, const m40_addr *at, cons
         args.gate = at[2];
     if (s->layout == SILU_Y_IS_UP)
         args.up = at[2];
-    return be->ops.silu_mul(be, &args, err);
+    return be->ops.glu(be, &args, err);
 }
 
 /* Buffers 0 and 1: gate and up, or both in the rows of buffer 0. */

@@ -29,9 +29,9 @@ struct bad_model {
 static const struct bad_model bad_models[] = {
     {{{DROP_KEY, "general.architecture"}}, M40LLM_BAD_MODEL, "metadata key general.architecture is missing"},
     {{{SET_U32, "general.architecture", 3}}, M40LLM_BAD_MODEL, "metadata key general.architecture is not a string"},
-    {{{SET_STRING, "general.architecture", 0, "falcon"}}, M40LLM_UNSUPPORTED, "architecture \"falcon\" is not supported (known: llama, qwen2, qwen3)"},
+    {{{SET_STRING, "general.architecture", 0, "falcon"}}, M40LLM_UNSUPPORTED, "architecture \"falcon\" is not supported (known: llama, qwen2, qwen3, gemma2, gemma3, phi3, granite)"},
     {{{SET_STRING, "general.architecture", 0, "an architecture of a name that is longer than any\n"}}, M40LLM_UNSUPPORTED,
-     "architecture \"an architecture of a name that \" is not supported (known: llama, qwen2, qwen3)"},
+     "architecture \"an architecture of a name that \" is not supported (known: llama, qwen2, qwen3, gemma2, gemma3, phi3, granite)"},
     {{{SET_STRING, "general.architecture", 0, "qwen2"}}, M40LLM_BAD_MODEL, "metadata key qwen2.block_count is missing"},
 
     {{{DROP_KEY, "llama.block_count"}}, M40LLM_BAD_MODEL, "metadata key llama.block_count is missing"},
@@ -74,7 +74,8 @@ static const struct bad_model bad_models[] = {
     {{{SET_F32, "llama.rope.freq_base", INFINITY}}, M40LLM_BAD_MODEL, "metadata key llama.rope.freq_base is inf, expected 1 to 1e+15"},
     {{{SET_U32, "llama.rope.dimension_count", 15}}, M40LLM_BAD_MODEL, "llama.rope.dimension_count is 15, expected an even number"},
     {{{SET_U32, "llama.rope.dimension_count", 32}}, M40LLM_BAD_MODEL, "metadata key llama.rope.dimension_count is 32, expected 2 to 16"},
-    {{{SET_STRING, "llama.rope.scaling.type", 0, "yarn"}}, M40LLM_UNSUPPORTED, "llama.rope.scaling.type \"yarn\" is not supported (known: none, linear)"},
+    {{{SET_STRING, "llama.rope.scaling.type", 0, "dynamic"}}, M40LLM_UNSUPPORTED, "llama.rope.scaling.type \"dynamic\" is not supported (known: none, linear, yarn, longrope): with dynamic NTK, "
+     "what the cache holds would have to change as a sequence grows"},
     {{{SET_U32, "llama.rope.scaling.type", 1}}, M40LLM_BAD_MODEL, "metadata key llama.rope.scaling.type is not a string"},
     {{{SET_F32, "llama.rope.scaling.factor", -1}}, M40LLM_BAD_MODEL, "metadata key llama.rope.scaling.factor is -1, expected 0.5 to 1e+06"},
     {{{ADD_VECTOR, "rope_freqs.weight", 4}}, M40LLM_BAD_MODEL, "tensor rope_freqs.weight has 4 elements, expected 8 (rope.dimension_count / 2)"},
@@ -85,7 +86,7 @@ static const struct bad_model bad_models[] = {
 
     {{{SET_U32, "llama.expert_count", 8}}, M40LLM_UNSUPPORTED, "llama.expert_count is 8: mixtures of experts are not supported"},
     {{{SET_U32, "llama.attention.sliding_window", 64}}, M40LLM_UNSUPPORTED,
-     "llama.attention.sliding_window is 64, less than context_length, which is 128: sliding-window attention is not supported"},
+     "llama.attention.sliding_window is 64, less than context_length, which is 128: sliding-window attention is not known of this architecture"},
     {{{SET_BOOL, "llama.attention.causal", 0}}, M40LLM_UNSUPPORTED, "llama.attention.causal is false: only causal attention is supported"},
 
     {{{SET_TOKENS, "tokenizer.ggml.tokens", 41}}, M40LLM_BAD_MODEL, "tensor token_embd.weight has 40 rows, but the tokenizer has 41 tokens"},
@@ -159,18 +160,18 @@ static void test_config_defaults_and_options(void **state)
     (void)state;
     assert_string_equal(c.architecture, "llama");
     assert_string_equal(c.name, "tiny");
-    assert_true(c.head_dim == 16 && c.n_rot == 16 && c.rope_base == 10000.0 && c.rope_scale == 1.0 && !c.rope_freq_divisors);
-    assert_true(c.n_vocab == VOCAB && !c.is_tied && !c.has_qkv_bias && !c.has_qk_norm && c.rope_style == M40_ROPE_NORM && c.norm_eps == 1e-5f);
+    assert_true(c.head_dim == 16 && c.rope.n_rot == 16 && c.rope.base == 10000.0 && c.rope.factor == 1.0 && !c.rope.divisors);
+    assert_true(c.n_vocab == VOCAB && !c.is_tied && !c.has_qkv_bias && !c.has_row_qk_norm && c.rope_style == M40_ROPE_NORM && c.norm_eps == 1e-5f);
 
     assert_int_equal(read_config(&(struct edit){DROP_KEY, "llama.attention.head_count_kv"}, 1).n_kv_heads, HEADS);
     assert_true(read_config(&(struct edit){DROP_TENSOR, "output.weight"}, 1).is_tied);
-    assert_true(read_config(&(struct edit){SET_F32, "llama.rope.scaling.factor", 4}, 1).rope_scale == 4.0);
-    assert_true(read_config(&(struct edit){SET_F32, "llama.rope.scale_linear", 2}, 1).rope_scale == 2.0);
-    assert_int_equal(read_config(&(struct edit){SET_U32, "llama.rope.dimension_count", 8}, 1).n_rot, 8);
+    assert_true(read_config(&(struct edit){SET_F32, "llama.rope.scaling.factor", 4}, 1).rope.factor == 4.0);
+    assert_true(read_config(&(struct edit){SET_F32, "llama.rope.scale_linear", 2}, 1).rope.factor == 2.0);
+    assert_int_equal(read_config(&(struct edit){SET_U32, "llama.rope.dimension_count", 8}, 1).rope.n_rot, 8);
     assert_int_equal(read_config(&(struct edit){SET_U32, "llama.attention.sliding_window", 128}, 1).n_ctx_train, CTX);
     assert_int_equal(read_config(&(struct edit){SET_TOKENS, "tokenizer.ggml.tokens", VOCAB}, 1).n_vocab, VOCAB);
     c = read_config((struct edit[]){{SET_STRING, "llama.rope.scaling.type", 0, "none"}, {SET_F32, "llama.rope.scaling.factor", 4}}, 2);
-    assert_true(c.rope_scale == 1.0);
+    assert_true(c.rope.factor == 1.0);
     c = read_config(&(struct edit){SET_STRING, "general.name", 0, "line\nbreak"}, 1);
     assert_string_equal(c.name, "line?break");
 }

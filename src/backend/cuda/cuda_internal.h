@@ -51,7 +51,7 @@ struct m40_cuda_function {
 
 /* Kernels of the operations that every model needs; loaded at open. */
 struct m40_cuda_op_kernels {
-    CUfunction rms_norm, rms_norm_short, rope_append, silu_mul, gather_rows, argmax;
+    CUfunction rms_norm, rms_norm_residual, rms_norm_short, rope_append, glu, softcap, gather_rows, argmax;
     CUfunction route, expert_plan, combine;
     CUfunction sample_measure, sample_bin, sample_choose;
     CUfunction attention_split[4]; /* by log2 of the query heads a warp takes */
@@ -205,7 +205,8 @@ struct kv_view m40_cuda_kv_view(const struct m40_kv_layer *kv, const struct m40_
 m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err);
 m40llm_status m40_cuda_rms_norm(struct m40_backend *be, const struct m40_rms_norm_args *args, m40llm_error *err);
 m40llm_status m40_cuda_rope_append(struct m40_backend *be, const struct m40_rope_append_args *args, m40llm_error *err);
-m40llm_status m40_cuda_silu_mul(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
+m40llm_status m40_cuda_glu(struct m40_backend *be, const struct m40_glu_args *args, m40llm_error *err);
+m40llm_status m40_cuda_softcap(struct m40_backend *be, const struct m40_softcap_args *args, m40llm_error *err);
 m40llm_status m40_cuda_gather_rows(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);
 m40llm_status m40_cuda_argmax(struct m40_backend *be, const struct m40_argmax_args *args, m40llm_error *err);
 

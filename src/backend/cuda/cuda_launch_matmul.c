@@ -310,7 +310,7 @@ fail:
     return status;
 }
 
-/* Norm and matmul by one launch, for one token; gated: 0, or y of norm_swiglu. With more tokens every block would have to read all of x. */
+/* Norm and matmul by one launch, for one token; gated: 0, or y of norm_glu. With more tokens every block would have to read all of x. */
 static m40llm_status launch_normed(struct m40_cuda *c, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args, m40_addr gated,
                                    m40llm_error *err)
 {
@@ -332,7 +332,7 @@ m40llm_status m40_cuda_norm_matmul(struct m40_backend *be, const struct m40_rms_
     m40llm_status status = M40LLM_OK;
     struct m40_cuda *c = m40_cuda_of(be);
 
-    assert(args->x == norm->y && norm->n_rows == args->n_tokens && norm->n_cols == args->w->n_cols);
+    assert(args->x == norm->y && norm->n_rows == args->n_tokens && norm->n_cols == args->w->n_cols && !norm->stride && !norm->residual);
     M40_TRY(check_limits(c, args, err));
     if (args->n_tokens == 1)
         return launch_normed(c, norm, args, 0, err);
@@ -342,21 +342,21 @@ fail:
     return status;
 }
 
-m40llm_status m40_cuda_norm_swiglu(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args, m40_addr y,
-                                   m40llm_error *err)
+m40llm_status m40_cuda_norm_glu(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args,
+                                const struct m40_act_params *act, m40_addr y, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     struct m40_cuda *c = m40_cuda_of(be);
     const uint32_t n_rows = (uint32_t)args->w->n_rows;
-    const struct m40_silu_mul_args silu = {
-        .gate = args->y, .up = advance(args->y, n_rows / 2), .y = y, .n_rows = args->n_tokens, .n_cols = n_rows / 2, .stride = n_rows};
+    const struct m40_glu_args glu = {
+        .gate = args->y, .up = advance(args->y, n_rows / 2), .y = y, .n_rows = args->n_tokens, .n_cols = n_rows / 2, .stride = n_rows, .act = *act};
 
     assert(n_rows % 2 == 0 && !args->bias && !args->residual);
     M40_TRY(check_limits(c, args, err));
-    if (args->n_tokens == 1 && n_rows % (2 * MATMUL_TILE) == 0)
+    if (args->n_tokens == 1 && n_rows % (2 * MATMUL_TILE) == 0 && act->act == M40_ACT_SILU)
         return launch_normed(c, norm, args, y, err);
     M40_TRY(m40_cuda_norm_matmul(be, norm, args, err));
-    M40_TRY(m40_cuda_silu_mul(be, &silu, err));
+    M40_TRY(m40_cuda_glu(be, &glu, err));
 fail:
     return status;
 }
@@ -438,6 +438,9 @@ m40llm_status m40_cuda_expert_matmul(struct m40_backend *be, const struct m40_ex
     k = kernel_args(c, &plain, 0, 0);
     k.n_rows = (uint32_t)(args->w->n_rows / args->n_experts);
     k.is_gated = k.is_interleaved = args->is_gated;
+    k.act = args->act.act;
+    k.act_alpha = args->act.alpha;
+    k.act_limit = args->act.limit;
     k.up_bias = m40_cuda_ptr(args->up_bias);
     k.x_share = args->has_pair_rows ? 1 : args->n_used;
     if (tile)
@@ -451,7 +454,7 @@ fail:
 m40llm_status m40_cuda_embed(struct m40_backend *be, const struct m40_embed_args *args, m40llm_error *err)
 {
     struct m40_cuda *c = m40_cuda_of(be);
-    struct embed_kernel_args k = {.n_cols = (uint32_t)args->table->n_cols};
+    struct embed_kernel_args k = {.n_cols = (uint32_t)args->table->n_cols, .scale = args->scale};
 
     if (args->n_tokens == 0)
         return M40LLM_OK;

@@ -56,10 +56,12 @@ struct matmul_kernel_args {
     float norm_eps;
     /* matvec1 only: */
     const float *norm_weight; /* [n_cols] or NULL; x is normalised first, as rms_norm does it */
-    uint32_t is_gated; /* n_rows / 2 rows of gate, a multiple of 32, and as many of up: y is silu(gate) * up, without residual; bias is gate's */
+    uint32_t is_gated;        /* n_rows / 2 rows of gate, a multiple of 32, and as many of up: y is act(gate, up), without residual; bias is gate's */
     /* matvec1 and gemm: */
     uint32_t is_interleaved; /* gated: a row tile of gate, one of up, and so on; for gemm always */
-    const float *up_bias;    /* gated: [n_rows / 2] where there is bias */
+    uint32_t act;            /* gated: enum m40_act */
+    float act_alpha, act_limit;
+    const float *up_bias; /* gated: [n_rows / 2] where there is bias */
     const int32_t *
         expert_ids; /* matvec1: [pairs] or NULL: no experts. Those of n_rows rows each, a multiple of 32, lie on top of each other, and so do bias and up_bias */
     const struct expert_tile *plan_tiles; /* gemm: or NULL: no experts */
@@ -82,6 +84,7 @@ struct embed_kernel_args {
     const int32_t *ids; /* [grid_x], each < n_rows */
     float *y;           /* [grid_x][n_cols] */
     uint32_t n_cols;
+    float scale; /* of every value */
 };
 
 struct dequant_kernel_args {

@@ -1,7 +1,7 @@
 /* The kernels of one weight format. A file matmul_<format>.cu includes the format's description, defines MATMUL_FORMAT as its name there, and includes this. */
 #include "backend/cuda/kernels/head_norm.h"
 #include "backend/cuda/kernels/matmul_args.h"
-#include "base/fmath.h"
+#include "base/act.h"
 #include "base/portable.h"
 #include "tensor/formats/unpack.h"
 
@@ -161,7 +161,7 @@ M40_HD void matmul_store_gated(const struct matmul_kernel_args *args, uint32_t e
         gate = gate + args->bias[expert * n_rows + row];
         up = up + args->up_bias[expert * n_rows + row];
     }
-    args->y[token * n_rows + row] = m40_swiglu(gate, up);
+    args->y[token * n_rows + row] = m40_glu((enum m40_act)args->act, args->act_alpha, args->act_limit, gate, up);
 }
 
 #define MATVEC_T 1
