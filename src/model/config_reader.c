@@ -42,6 +42,19 @@ m40llm_status m40_config_f64(struct m40_config_reader *r, const char *key, bool 
     return M40LLM_OK;
 }
 
+m40llm_status m40_config_bool(struct m40_config_reader *r, const char *key, bool may_lack, bool *out)
+{
+    const struct m40_gguf_kv *kv = m40_config_find(r, key);
+
+    if (!kv && may_lack)
+        return M40LLM_OK;
+    if (!kv)
+        return m40_fail(r->err, M40LLM_BAD_MODEL, "metadata key %s is missing", r->key);
+    if (!m40_gguf_kv_bool(kv, out))
+        return m40_fail(r->err, M40LLM_BAD_MODEL, "metadata key %s is not a bool", r->key);
+    return M40LLM_OK;
+}
+
 void m40_config_copy_text(struct m40_str text, char *out, size_t capacity)
 {
     size_t n = text.n_bytes < capacity ? text.n_bytes : capacity - 1;

@@ -20,8 +20,13 @@ m40llm_status m40_config_u32(struct m40_config_reader *r, const char *key, bool 
 /* The same for a real number; NaN is outside every range. */
 m40llm_status m40_config_f64(struct m40_config_reader *r, const char *key, bool may_lack, double min, double max, double *out);
 
+m40llm_status m40_config_bool(struct m40_config_reader *r, const char *key, bool may_lack, bool *out);
+
 /* Copies a string value, cut to the buffer at a character's border, control bytes made visible. */
 void m40_config_copy_text(struct m40_str text, char *out, size_t capacity);
+
+/* Mixtures of experts; n_embd and n_ff have been read (expert_config.c). UNSUPPORTED: none are known of the architecture, or more than the backends serve, or each expert has tensors of its own. */
+m40llm_status m40_config_read_experts(struct m40_config_reader *r);
 
 /* How q and k are rotated; heads and layers have been read (rope_config.c). UNSUPPORTED: a scaling that is not known, with the list of those that are. */
 m40llm_status m40_config_read_rope(struct m40_config_reader *r);

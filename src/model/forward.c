@@ -166,7 +166,7 @@ static m40llm_status issue(const struct m40_step *s)
     M40_TRY(be->ops.embed(be, &(struct m40_embed_args){&f->model->embedding, s->ids, f->x, s->batch->n_tokens, f->model->config.embed_scale}, err));
     for (uint32_t layer = 0; layer < f->model->config.n_layers; layer++) {
         M40_TRY(m40_step_attention(s, layer));
-        M40_TRY(m40_step_feed_forward(s, layer));
+        M40_TRY(f->model->config.n_experts ? m40_step_mixture(s, layer) : m40_step_feed_forward(s, layer));
     }
     M40_TRY(output(s));
 fail:

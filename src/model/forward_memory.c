@@ -35,24 +35,32 @@ void m40_forward_sizes(struct m40_forward_sizes *out, const struct m40_model_con
 {
     uint64_t q_bytes = 4 * (uint64_t)config->n_heads * config->head_dim, kv_bytes = 4 * (uint64_t)config->n_kv_heads * config->head_dim;
     uint64_t page_bytes = 2 * M40_KV_PAGE * (uint64_t)config->n_kv_heads * config->head_dim * m40_kv_element_bytes(limits->kv_type);
-    uint64_t attention_bytes = 2 * (q_bytes + kv_bytes), ff_bytes = 12 * (uint64_t)config->n_ff;
+    uint64_t attention_bytes = 2 * (q_bytes + kv_bytes), ff_bytes = config->n_experts ? 0 : 12 * (uint64_t)config->n_ff;
     uint32_t q_dim = config->n_heads * config->head_dim, qkv_dim = q_dim + 2 * config->n_kv_heads * config->head_dim;
+    struct m40_mixture_places mixture;
 
     out->kv_layer = times(limits->n_pages, page_bytes);
     out->kv_pool = times(out->kv_layer, config->n_layers);
     out->rope_table = times(times(limits->n_slot_pages, M40_KV_PAGE), 4 * (uint64_t)config->rope.n_rot);
     out->x = times(limits->n_tokens, 4 * (uint64_t)config->n_embd);
     out->work = times(limits->n_tokens, attention_bytes > ff_bytes ? attention_bytes : ff_bytes);
+    if (config->n_experts) {
+        m40_mixture_places(&mixture, config, limits->n_tokens);
+        out->work = mixture.n_bytes > out->work ? mixture.n_bytes : out->work;
+    }
     out->logits = times(limits->n_logits, 4 * (uint64_t)config->n_vocab + 4);
     out->inputs = 16 * (uint64_t)limits->n_tokens + limits->n_logits * sizeof(struct m40_sample_row);
     out->inputs = plus(out->inputs, times(times(limits->n_slots, limits->n_slot_pages), 4));
     out->workload = (struct m40_workload){
         .n_tokens = limits->n_tokens,
         .n_cols = max_u32(max_u32(config->n_embd, config->n_ff), q_dim),
-        .n_rows = max_u32(max_u32(config->n_vocab, 2 * config->n_ff), max_u32(config->n_embd, qkv_dim)),
+        .n_rows = max_u32(max_u32(max_u32(config->n_vocab, config->n_experts), 2 * max_u32(config->n_ff, config->n_expert_ff)),
+                          max_u32(config->n_embd, qkv_dim)),
         .n_heads = config->n_heads,
         .head_dim = config->head_dim,
         .n_ctx = limits->n_slot_pages * M40_KV_PAGE,
+        .n_used = config->n_used,
+        .n_expert_cols = config->n_expert_ff,
         .read_bytes = times(limits->n_slots, 4 * (uint64_t)config->n_vocab), /* decoding: a row of logits for each sequence */
     };
 }
@@ -148,6 +156,8 @@ static void place_work(struct m40_forward *f)
     f->gate = f->work;
     f->up = f->gate + ff_bytes;
     f->act = f->up + ff_bytes;
+    if (c->n_experts)
+        m40_mixture_places(&f->mixture, c, f->limits.n_tokens);
 }
 
 static m40llm_status make_buffers(struct m40_forward *f, const struct m40_forward_sizes *sizes, m40llm_error *err)

@@ -1,4 +1,4 @@
-/* A step in flight, and what the files share that issue its operations: forward.c the whole, forward_attention.c and forward_ffn.c the halves of a layer. What a family lacks is 0 or false in the
+/* A step in flight, and what the files share that issue its operations: forward.c the whole, forward_attention.c, forward_ffn.c and forward_moe.c the halves of a layer. What a family lacks is 0 or false in the
  * model's config and weights: nothing here asks for its name. */
 #ifndef M40_MODEL_FORWARD_STEP_H
 #define M40_MODEL_FORWARD_STEP_H
@@ -32,5 +32,9 @@ m40llm_status m40_step_add(const struct m40_step *s, const struct m40_matrix *w,
 
 m40llm_status m40_step_attention(const struct m40_step *s, uint32_t layer);
 m40llm_status m40_step_feed_forward(const struct m40_step *s, uint32_t layer);
+m40llm_status m40_step_mixture(const struct m40_step *s, uint32_t layer);
+
+/* act(gate, up) of x, into f->act. */
+m40llm_status m40_step_gate_up(const struct m40_step *s, const struct m40_layer_weights *w, m40_addr x);
 
 #endif

@@ -26,6 +26,11 @@ struct m40_model_config {
     bool has_row_qk_norm; /* attn_{q,k}_norm.weight is for a token's whole q or k, not for each head of it */
     bool is_tied;         /* no output.weight: the embedding serves */
     struct m40_act_params act;
+    /* mixtures of experts; n_ff is then the shared expert's, or, where there is none, the others': */
+    uint32_t n_experts, n_used, n_expert_ff; /* n_experts 0: dense; n_used: by a token */
+    enum m40_gating gating;
+    bool normalises_experts, has_shared_expert;
+    float expert_scale;
     float embed_scale;                 /* that embeddings are multiplied by; 1: none */
     float logit_scale;                 /* logits likewise */
     float attn_scale;                  /* scores likewise */
@@ -67,6 +72,14 @@ struct m40_layer_weights {
     struct m40_matrix gate_up;       /* gate and up as one, as qkv */
     struct m40_matrix gate, up;      /* [n_ff][n_embd]; zeroed where gate_up is there */
     struct m40_matrix down;          /* [n_embd][n_ff] */
+    /* mixtures of experts; what a dense layer has is the shared expert's: */
+    struct m40_matrix router;                              /* [n_experts][n_embd] */
+    m40_addr router_bias;                                  /* [n_experts]; 0: none */
+    struct m40_matrix gate_up_exps;                        /* gate and up of each expert as one, interleaved */
+    struct m40_matrix gate_exps, up_exps;                  /* [n_experts][n_expert_ff][n_embd]; zeroed where gate_up_exps is there */
+    struct m40_matrix down_exps;                           /* [n_experts][n_embd][n_expert_ff] */
+    m40_addr gate_exps_bias, up_exps_bias, down_exps_bias; /* [n_experts][rows]; 0: none */
+    struct m40_matrix shared_gate;                         /* [1][n_embd]; zeroed: none */
 };
 
 struct m40_model {

@@ -43,6 +43,10 @@ uint64_t m40_arch_dim(const struct m40_model_config *config, enum m40_dim dim)
         return (uint64_t)config->n_heads * config->head_dim;
     case M40_DIM_KV:
         return (uint64_t)config->n_kv_heads * config->head_dim;
+    case M40_DIM_EXPERTS:
+        return config->n_experts;
+    case M40_DIM_EXPERT_FF:
+        return config->n_expert_ff;
     case M40_DIM_HEAD:
         return config->head_dim;
     case M40_DIM_HEADS:

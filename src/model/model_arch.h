@@ -10,15 +10,17 @@
 /* The sizes that tensors are made of; m40_arch_dim gives their values. */
 enum m40_dim {
     M40_DIM_ONE,
-    M40_DIM_EMBD,  /* n_embd */
-    M40_DIM_FF,    /* n_ff */
-    M40_DIM_VOCAB, /* n_vocab */
-    M40_DIM_Q,     /* n_heads * head_dim */
-    M40_DIM_KV,    /* n_kv_heads * head_dim */
-    M40_DIM_HEAD,  /* head_dim */
-    M40_DIM_HEADS, /* n_heads */
-    M40_DIM_QKV,   /* q, k and v as one */
-    M40_DIM_FF_2,  /* gate and up as one */
+    M40_DIM_EMBD,      /* n_embd */
+    M40_DIM_FF,        /* n_ff */
+    M40_DIM_VOCAB,     /* n_vocab */
+    M40_DIM_Q,         /* n_heads * head_dim */
+    M40_DIM_KV,        /* n_kv_heads * head_dim */
+    M40_DIM_HEAD,      /* head_dim */
+    M40_DIM_HEADS,     /* n_heads */
+    M40_DIM_QKV,       /* q, k and v as one */
+    M40_DIM_FF_2,      /* gate and up as one */
+    M40_DIM_EXPERTS,   /* n_experts */
+    M40_DIM_EXPERT_FF, /* n_expert_ff */
 };
 
 enum m40_slot_kind {
@@ -32,16 +34,26 @@ struct m40_weight_slot {
     enum m40_slot_kind kind;
     bool is_optional; /* in every layer or in none */
     enum m40_dim rows, cols;
+    enum m40_dim count;  /* M40_DIM_EXPERTS: so many matrices in one tensor; else M40_DIM_ONE */
     size_t offset_bytes; /* of the field */
 };
 
 #define M40_LAYER_MATRIX(name, rows, cols, field)                                                                                                    \
     {                                                                                                                                                \
-        name, M40_SLOT_MATRIX, false, M40_DIM_##rows, M40_DIM_##cols, offsetof(struct m40_layer_weights, field)                                      \
+        name, M40_SLOT_MATRIX, false, M40_DIM_##rows, M40_DIM_##cols, M40_DIM_ONE, offsetof(struct m40_layer_weights, field)                         \
+    }
+#define M40_LAYER_EXPERTS(name, rows, cols, field)                                                                                                   \
+    {                                                                                                                                                \
+        name, M40_SLOT_MATRIX, false, M40_DIM_##rows, M40_DIM_##cols, M40_DIM_EXPERTS, offsetof(struct m40_layer_weights, field)                     \
     }
 #define M40_LAYER_VECTOR(name, cols, is_optional, field)                                                                                             \
     {                                                                                                                                                \
-        name, M40_SLOT_VECTOR, is_optional, M40_DIM_ONE, M40_DIM_##cols, offsetof(struct m40_layer_weights, field)                                   \
+        name, M40_SLOT_VECTOR, is_optional, M40_DIM_ONE, M40_DIM_##cols, M40_DIM_ONE, offsetof(struct m40_layer_weights, field)                      \
+    }
+/* As many vectors as rows. */
+#define M40_LAYER_VECTORS(name, rows, cols, field)                                                                                                   \
+    {                                                                                                                                                \
+        name, M40_SLOT_VECTOR, false, M40_DIM_##rows, M40_DIM_##cols, M40_DIM_ONE, offsetof(struct m40_layer_weights, field)                         \
     }
 
 /* Slots that families share: a row of norms, projections, biases. In the order of the forward pass, which is the order of loading. */
@@ -60,6 +72,16 @@ struct m40_weight_slot {
     M40_SLOTS_ATTENTION,                                                   \
     M40_LAYER_VECTOR("ffn_norm.weight", EMBD, false, ffn_norm),            \
     M40_SLOTS_FFN
+#define M40_SLOTS_EXPERTS                                                  \
+    M40_LAYER_MATRIX("ffn_gate_inp.weight", EXPERTS, EMBD, router),        \
+    M40_LAYER_EXPERTS("ffn_gate_exps.weight", EXPERT_FF, EMBD, gate_exps), \
+    M40_LAYER_EXPERTS("ffn_up_exps.weight", EXPERT_FF, EMBD, up_exps),     \
+    M40_LAYER_EXPERTS("ffn_down_exps.weight", EMBD, EXPERT_FF, down_exps)
+#define M40_SLOTS_MIXTURE                                                  \
+    M40_LAYER_VECTOR("attn_norm.weight", EMBD, false, attn_norm),          \
+    M40_SLOTS_ATTENTION,                                                   \
+    M40_LAYER_VECTOR("ffn_norm.weight", EMBD, false, ffn_norm),            \
+    M40_SLOTS_EXPERTS
 #define M40_SLOTS_POST_NORMS                                               \
     M40_LAYER_VECTOR("post_attention_norm.weight", EMBD, false, attn_post_norm), \
     M40_LAYER_VECTOR("post_ffw_norm.weight", EMBD, false, ffn_post_norm)
@@ -84,11 +106,16 @@ struct m40_arch {
     uint32_t
         wide_layers; /* the size of the family, by its number of layers, whose scores are times (n_embd / n_heads)^-0.5 instead of head_dim^-0.5 */
     uint32_t window; /* where the file says nothing; 0: none */
-    uint32_t window_period;  /* all layers but every window_period-th have the window; 1: all have it; 0: the family has none */
-    double local_rope_base;  /* of layers with a window, where the file says nothing; 0: they rotate as the others do */
-    uint32_t no_rope_period; /* every no_rope_period-th layer is not rotated; 0: all are */
-    const struct m40_weight_slot *layer_slots;
+    uint32_t window_period;                    /* all layers but every window_period-th have the window; 1: all have it; 0: the family has none */
+    double local_rope_base;                    /* of layers with a window, where the file says nothing; 0: they rotate as the others do */
+    uint32_t no_rope_period;                   /* every no_rope_period-th layer is not rotated; 0: all are */
+    const struct m40_weight_slot *layer_slots; /* NULL: there are only mixtures of it */
     size_t n_layer_slots;
+    /* mixtures of experts, where the file has expert_count: */
+    const struct m40_weight_slot *mixture_slots; /* NULL: there are none of it */
+    size_t n_mixture_slots;
+    bool normalises_experts; /* where the file says nothing: the weights of a token's experts add up to 1 */
+    bool has_shared_expert;  /* that every token goes to */
 };
 
 /* Every value of general.architecture that is known, and its family: m40_arch_FAMILY is defined by arch_FAMILY.c. */
@@ -99,7 +126,10 @@ struct m40_arch {
     X("gemma2", gemma2)                                                                                                                              \
     X("gemma3", gemma3)                                                                                                                              \
     X("phi3", phi3)                                                                                                                                  \
-    X("granite", granite)
+    X("granite", granite)                                                                                                                            \
+    X("qwen2moe", qwen2moe)                                                                                                                          \
+    X("qwen3moe", qwen3moe)                                                                                                                          \
+    X("gpt-oss", gpt_oss)
 
 #define M40_ARCH_DECLARE(name, family) extern const struct m40_arch m40_arch_##family;
 M40_ARCH_MAP(M40_ARCH_DECLARE)

@@ -63,14 +63,9 @@ static m40llm_status refuse_unsupported(struct m40_config_reader *r)
 {
     m40llm_status status = M40LLM_OK;
     m40llm_error *err = r->err;
-    const struct m40_gguf_kv *kv;
-    uint32_t n_experts = 0;
     bool is_causal = true;
 
-    M40_TRY(m40_config_u32(r, "expert_count", true, 0, UINT32_MAX, &n_experts));
-    M40_FAIL_IF(n_experts > 0, M40LLM_UNSUPPORTED, "%s is %u: mixtures of experts are not supported", r->key, n_experts);
-    kv = m40_config_find(r, "attention.causal");
-    M40_FAIL_IF(kv && !m40_gguf_kv_bool(kv, &is_causal), M40LLM_BAD_MODEL, "metadata key %s is not a bool", r->key);
+    M40_TRY(m40_config_bool(r, "attention.causal", true, &is_causal));
     M40_FAIL_IF(!is_causal, M40LLM_UNSUPPORTED, "%s is false: only causal attention is supported", r->key);
 fail:
     return status;
@@ -196,6 +191,7 @@ m40llm_status m40_model_config_read(struct m40_model_config *out, const struct m
     M40_TRY(m40_config_u32(&r, "embedding_length", false, 1, MAX_DIM, &config.n_embd));
     M40_TRY(refuse_unsupported(&r));
     M40_TRY(m40_config_u32(&r, "feed_forward_length", false, 1, MAX_DIM, &config.n_ff));
+    M40_TRY(m40_config_read_experts(&r));
     M40_TRY(read_heads(&r));
     M40_TRY(read_scales(&r));
     M40_TRY(read_layers(&r));
