@@ -29,9 +29,9 @@ struct bad_model {
 static const struct bad_model bad_models[] = {
     {{{DROP_KEY, "general.architecture"}}, M40LLM_BAD_MODEL, "metadata key general.architecture is missing"},
     {{{SET_U32, "general.architecture", 3}}, M40LLM_BAD_MODEL, "metadata key general.architecture is not a string"},
-    {{{SET_STRING, "general.architecture", 0, "falcon"}}, M40LLM_UNSUPPORTED, "architecture \"falcon\" is not supported (known: llama, qwen2, qwen3, gemma2, gemma3, phi3, granite)"},
+    {{{SET_STRING, "general.architecture", 0, "falcon"}}, M40LLM_UNSUPPORTED, "architecture \"falcon\" is not supported (known: llama, qwen2, qwen3, gemma2, gemma3, phi3, granite, smollm3, olmo2, mistral3, gpt-oss)"},
     {{{SET_STRING, "general.architecture", 0, "an architecture of a name that is longer than any\n"}}, M40LLM_UNSUPPORTED,
-     "architecture \"an architecture of a name that \" is not supported (known: llama, qwen2, qwen3, gemma2, gemma3, phi3, granite)"},
+     "architecture \"an architecture of a name that \" is not supported (known: llama, qwen2, qwen3, gemma2, gemma3, phi3, granite, smollm3, olmo2, mistral3, gpt-oss)"},
     {{{SET_STRING, "general.architecture", 0, "qwen2"}}, M40LLM_BAD_MODEL, "metadata key qwen2.block_count is missing"},
 
     {{{DROP_KEY, "llama.block_count"}}, M40LLM_BAD_MODEL, "metadata key llama.block_count is missing"},
