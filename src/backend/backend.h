@@ -114,6 +114,7 @@ struct m40_rope_append_args {
     m40_addr q_norm, k_norm;      /* [head_dim] weights, or 0: no norm; head_dim is at most M40_NORM_LANES */
     float norm_eps;
     m40_addr table;          /* [n_ctx][n_rot / 2][cos, sin] */
+    m40_addr q_table;        /* as table, for q; 0: the same */
     uint32_t n_heads, n_rot; /* n_rot 0: nothing is rotated */
     enum m40_rope_style style;
 };

@@ -28,6 +28,7 @@ struct m40_forward {
     m40_addr kv_pool;
     m40_addr rope_table;       /* [n_slot_pages * 32][n_rot / 2][2] */
     m40_addr local_rope_table; /* likewise, where the model has one; else 0 */
+    m40_addr q_rope_table;     /* instead of rope_table for q, where the model has a temperature; else 0 */
 
     m40_addr x;        /* [n_tokens][n_embd]: the residual stream */
     m40_addr normed;   /* [n_tokens][n_embd]; at the end of a step the rows whose logits are wanted */

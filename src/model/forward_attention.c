@@ -68,6 +68,7 @@ static m40llm_status append(const struct m40_step *s, uint32_t layer, struct m40
     args->rows = &s->rows;
     args->norm_eps = c->norm_eps;
     args->table = is_local ? f->local_rope_table : f->rope_table;
+    args->q_table = is_local ? 0 : f->q_rope_table;
     args->n_heads = c->n_heads;
     args->n_rot = m40_layer_has(c, layer, M40_LAYER_NO_ROPE) ? 0 : c->rope.n_rot;
     args->style = c->rope_style;

@@ -71,7 +71,7 @@ void m40_forward_memory(const struct m40_model_config *config, const struct m40_
     uint64_t other;
 
     m40_forward_sizes(&sizes, config, limits);
-    other = plus(times(sizes.rope_table, config->has_local_rope ? 2 : 1), plus(times(sizes.x, 2), sizes.work));
+    other = plus(times(sizes.rope_table, 1 + config->has_local_rope + (config->rope.temperature > 0)), plus(times(sizes.x, 2), sizes.work));
     other = plus(other, plus(sizes.logits, sizes.inputs));
     *kv_bytes = sizes.kv_pool;
     *other_bytes = plus(other, m40_scratch_device_bytes(&sizes.workload));
@@ -113,14 +113,15 @@ static m40llm_status check_memory(const struct m40_forward *f, const struct m40_
                     (double)info.memory_free_bytes / (1 << 30), (unsigned long long)(left / page_bytes * M40_KV_PAGE));
 }
 
-static m40llm_status make_rope_table(struct m40_forward *f, const struct m40_rope *rope, uint64_t n_bytes, m40_addr *out, m40llm_error *err)
+static m40llm_status make_rope_table(struct m40_forward *f, const struct m40_rope *rope, bool for_queries, uint64_t n_bytes, m40_addr *out,
+                                     m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     struct m40_backend *be = f->backend;
     float *table = m40_calloc(n_bytes, 1);
 
     M40_FAIL_IF(!table, M40LLM_NO_MEMORY, "no memory for a rope table of %llu bytes", (unsigned long long)n_bytes);
-    m40_rope_table(rope, f->limits.n_slot_pages * M40_KV_PAGE, table);
+    m40_rope_table(rope, f->limits.n_slot_pages * M40_KV_PAGE, for_queries, table);
     M40_TRY(be->ops.alloc(be, n_bytes, out, err));
     M40_TRY(be->ops.write(be, *out, table, n_bytes, err));
 fail:
@@ -196,9 +197,11 @@ m40llm_status m40_forward_open(struct m40_forward **out, struct m40_model *model
     m40_forward_sizes(&sizes, &model->config, limits);
     M40_TRY(check_memory(f, &sizes, err));
     M40_TRY(make_buffers(f, &sizes, err));
-    M40_TRY(make_rope_table(f, &model->config.rope, sizes.rope_table, &f->rope_table, err));
+    M40_TRY(make_rope_table(f, &model->config.rope, false, sizes.rope_table, &f->rope_table, err));
     if (model->config.has_local_rope)
-        M40_TRY(make_rope_table(f, &model->config.local_rope, sizes.rope_table, &f->local_rope_table, err));
+        M40_TRY(make_rope_table(f, &model->config.local_rope, false, sizes.rope_table, &f->local_rope_table, err));
+    if (model->config.rope.temperature > 0)
+        M40_TRY(make_rope_table(f, &model->config.rope, true, sizes.rope_table, &f->q_rope_table, err));
     M40_TRY(make_kv(f, &sizes, err));
     m40_log(&f->backend->logger, M40LLM_LOG_DEBUG, "forward: %u pages of KV cache, %.1f MiB; steps of %u tokens", limits->n_pages,
             (double)sizes.kv_pool / (1 << 20), limits->n_tokens);
@@ -215,7 +218,7 @@ void m40_forward_close(struct m40_forward **forward)
 
     if (!f)
         return;
-    m40_addr *buffers[] = {&f->x, &f->normed, &f->work, &f->logits, &f->inputs, &f->rope_table, &f->local_rope_table, &f->kv_pool};
+    m40_addr *buffers[] = {&f->x, &f->normed, &f->work, &f->logits, &f->inputs, &f->rope_table, &f->local_rope_table, &f->q_rope_table, &f->kv_pool};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         f->backend->ops.free(f->backend, *buffers[i]);
     m40_free(f->kv);

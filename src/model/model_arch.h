@@ -94,6 +94,7 @@ struct m40_weight_slot {
     M40_LAYER_VECTOR("attn_k_norm.weight", HEAD, false, k_norm)
 /* clang-format on */
 
+/* What is 0 or false, the family does not have. */
 struct m40_arch {
     enum m40_rope_style rope_style;
     bool has_qkv_bias; /* must have; where they are optional the file decides */
@@ -102,13 +103,13 @@ struct m40_arch {
     bool has_multipliers;  /* keys embedding_scale, residual_scale and logit_scale (a divisor) */
     bool has_exact_yarn;   /* the ramp's ends are not rounded to whole pairs */
     struct m40_act_params act;
-    float attn_softcap, logit_softcap; /* where the file says nothing; 0: none */
-    uint32_t
-        wide_layers; /* the size of the family, by its number of layers, whose scores are times (n_embd / n_heads)^-0.5 instead of head_dim^-0.5 */
-    uint32_t window; /* where the file says nothing; 0: none */
-    uint32_t window_period;                    /* all layers but every window_period-th have the window; 1: all have it; 0: the family has none */
-    double local_rope_base;                    /* of layers with a window, where the file says nothing; 0: they rotate as the others do */
-    uint32_t no_rope_period;                   /* every no_rope_period-th layer is not rotated; 0: all are */
+    float attn_softcap, logit_softcap; /* where the file says nothing */
+    uint32_t wide_layers;              /* the family's model of so many layers scales scores by (n_embd / n_heads)^-0.5 instead of head_dim^-0.5 */
+    uint32_t window;                   /* where the file says nothing */
+    uint32_t window_period;            /* all layers but every window_period-th have the window; 1: all have it */
+    double local_rope_base;            /* of layers with a window, where the file says nothing; without it they rotate as the others do */
+    bool has_unscaled_local_rope;      /* layers with a window have the others' base, without its scaling */
+    uint32_t no_rope_period;           /* every no_rope_period-th layer is not rotated */
     const struct m40_weight_slot *layer_slots; /* NULL: there are only mixtures of it */
     size_t n_layer_slots;
     /* mixtures of experts, where the file has expert_count: */
@@ -127,6 +128,9 @@ struct m40_arch {
     X("gemma3", gemma3)                                                                                                                              \
     X("phi3", phi3)                                                                                                                                  \
     X("granite", granite)                                                                                                                            \
+    X("smollm3", smollm3)                                                                                                                            \
+    X("olmo2", olmo2)                                                                                                                                \
+    X("mistral3", llama)                                                                                                                             \
     X("qwen2moe", qwen2moe)                                                                                                                          \
     X("qwen3moe", qwen3moe)                                                                                                                          \
     X("gpt-oss", gpt_oss)

@@ -62,17 +62,17 @@ static m40llm_status read_yarn(struct m40_config_reader *r)
     m40llm_status status = M40LLM_OK;
     m40llm_error *err = r->err;
     struct m40_rope *rope = &r->config->rope;
-    double beta_fast = 32.0, beta_slow = 1.0, extrapolation = 1.0;
+    double beta_fast = 32.0, beta_slow = 1.0, extrapolation = 1.0, multiplier = 0.0;
 
     M40_TRY(m40_config_f64(r, "rope.scaling.factor", false, 1.0, max_factor, &rope->factor));
     M40_TRY(m40_config_f64(r, "rope.scaling.yarn_beta_slow", true, 1e-3, 1e3, &beta_slow));
     M40_TRY(m40_config_f64(r, "rope.scaling.yarn_beta_fast", true, beta_slow, 1e6, &beta_fast));
     M40_TRY(m40_config_f64(r, "rope.scaling.yarn_ext_factor", true, -1.0, 1.0, &extrapolation));
     M40_FAIL_IF(extrapolation != 1.0, M40LLM_UNSUPPORTED, "%s is %g: only 1 is supported", r->key, extrapolation);
-    M40_FAIL_IF(m40_config_find(r, "rope.scaling.yarn_log_multiplier"), M40LLM_UNSUPPORTED, "%s is not supported", r->key);
+    M40_TRY(m40_config_f64(r, "rope.scaling.yarn_log_multiplier", true, 0.0, 1e3, &multiplier));
     M40_FAIL_IF(rope->base < 1.001, M40LLM_BAD_MODEL, "%s.rope.freq_base is %g, too small for yarn", r->config->architecture, rope->base);
     m40_rope_set_yarn(rope, beta_fast, beta_slow, !r->arch->has_exact_yarn);
-    rope->magnitude = m40_rope_yarn_magnitude(rope->factor);
+    rope->magnitude = m40_rope_yarn_magnitude(rope->factor, 1.0) / m40_rope_yarn_magnitude(rope->factor, multiplier);
 fail:
     return status;
 }
@@ -112,6 +112,20 @@ fail:
     return status;
 }
 
+/* Queries that grow with their position (Ministral 3). */
+static m40llm_status read_temperature(struct m40_config_reader *r)
+{
+    m40llm_status status = M40LLM_OK;
+    m40llm_error *err = r->err;
+    struct m40_rope *rope = &r->config->rope;
+
+    M40_TRY(m40_config_f64(r, "attention.temperature_scale", true, 0.0, 1e3, &rope->temperature));
+    M40_FAIL_IF(rope->temperature > 0 && rope->n_rot != r->config->head_dim, M40LLM_UNSUPPORTED,
+                "%s is %g, but only %u of %u elements of a head are rotated", r->key, rope->temperature, rope->n_rot, r->config->head_dim);
+fail:
+    return status;
+}
+
 m40llm_status m40_config_read_rope(struct m40_config_reader *r)
 {
     m40llm_status status = M40LLM_OK;
@@ -127,6 +141,8 @@ m40llm_status m40_config_read_rope(struct m40_config_reader *r)
     M40_TRY(m40_config_u32(r, "rope.scaling.original_context_length", true, 1, UINT32_MAX, &c->rope.n_ctx_original));
     M40_TRY(read_all_divisors(r));
     M40_TRY(read_scaling(r));
+    M40_TRY(read_temperature(r));
+    local_base = r->arch->has_unscaled_local_rope ? c->rope.base : local_base;
     M40_TRY(m40_config_f64(r, "rope.freq_base_swa", true, 1.0, 1e15, &local_base));
     c->has_local_rope = local_base > 0 && c->window > 0;
     if (c->has_local_rope) /* without any scaling */

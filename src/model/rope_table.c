@@ -110,9 +110,9 @@ static double log_of(double x)
     return x < 1.0 ? -dd_log(1.0 / x).hi : dd_log(x).hi;
 }
 
-double m40_rope_yarn_magnitude(double factor)
+double m40_rope_yarn_magnitude(double factor, double multiplier)
 {
-    return 0.1 * log_of(factor) + 1.0;
+    return 0.1 * multiplier * log_of(factor) + 1.0;
 }
 
 /* The pair, as a real number, that turns n_turns times in the original context. */
@@ -234,13 +234,18 @@ static void cos_sin(double x, double magnitude, float *out)
     }
 }
 
-void m40_rope_table(const struct m40_rope *rope, uint32_t n_ctx, float *table)
+void m40_rope_table(const struct m40_rope *rope, uint32_t n_ctx, bool for_queries, float *table)
 {
     uint32_t n_pairs = rope->n_rot / 2;
     double f[M40_ROPE_MAX_PAIRS];
 
     m40_rope_frequencies(rope, n_ctx, f);
-    for (uint32_t pos = 0; pos < n_ctx; pos++)
+    for (uint32_t pos = 0; pos < n_ctx; pos++) {
+        double magnitude = rope->magnitude;
+
+        if (for_queries && rope->temperature > 0 && pos >= rope->n_ctx_original)
+            magnitude *= 1.0 + rope->temperature * log_of(1.0 + pos / rope->n_ctx_original);
         for (uint32_t i = 0; i < n_pairs; i++)
-            cos_sin((double)pos * f[i], rope->magnitude, table + 2 * ((uint64_t)pos * n_pairs + i));
+            cos_sin((double)pos * f[i], magnitude, table + 2 * ((uint64_t)pos * n_pairs + i));
+    }
 }

@@ -205,9 +205,9 @@ static const struct golden_model {
     const char *name;
     bool is_thin;
 } models[] = {
-    {"llama", false},        {"llama_f16", false}, {"llama31", false}, {"mistral", false}, {"qwen2", false},
-    {"qwen3", false},        {"qwen3_f16", false}, {"gemma2", false},  {"gemma3", true},   {"phi3", true},
-    {"phi3_longrope", true}, {"granite", true},    {"qwen3moe", true}, {"mixtral", true},  {"gptoss", true},
+    {"llama", false},  {"llama_f16", false}, {"llama31", false}, {"mistral", false},      {"qwen2", false},  {"qwen3", false},  {"qwen3_f16", false},
+    {"gemma2", false}, {"gemma3", true},     {"phi3", true},     {"phi3_longrope", true}, {"granite", true}, {"smollm3", true}, {"olmo2", true},
+    {"olmo3", true},   {"ministral3", true}, {"qwen3moe", true}, {"mixtral", true},       {"gptoss", true},
 };
 
 static void check_model(const char *name, const char *path, m40llm_kv_type kv_type, bool is_thin, const struct reference *r)

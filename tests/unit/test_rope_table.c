@@ -12,7 +12,7 @@ static float *make_table(const struct m40_rope *rope, uint32_t n_ctx)
     float *table = malloc((size_t)n_ctx * rope->n_rot * sizeof *table);
 
     assert_non_null(table);
-    m40_rope_table(rope, n_ctx, table);
+    m40_rope_table(rope, n_ctx, false, table);
     return table;
 }
 

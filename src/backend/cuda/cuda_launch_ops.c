@@ -93,6 +93,7 @@ m40llm_status m40_cuda_rope_append(struct m40_backend *be, const struct m40_rope
         .q_norm = m40_cuda_ptr(args->q_norm),
         .k_norm = m40_cuda_ptr(args->k_norm),
         .table = m40_cuda_ptr(args->table),
+        .q_table = m40_cuda_ptr(args->q_table ? args->q_table : args->table),
         .q_stride = args->q_stride,
         .kv_stride = args->kv_stride,
         .n_heads = args->n_heads,

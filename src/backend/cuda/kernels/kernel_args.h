@@ -65,7 +65,7 @@ struct rope_append_args {
     float *q;                     /* [n_tokens] rows q_stride apart: [n_heads][head_dim] */
     const float *k, *v;           /* [n_tokens] rows kv_stride apart: [n_kv_heads][head_dim] */
     const float *q_norm, *k_norm; /* [head_dim] or NULL */
-    const float *table;           /* [n_ctx][n_rot / 2][cos, sin] */
+    const float *table, *q_table; /* [n_ctx][n_rot / 2][cos, sin]: of k, of q */
     uint32_t q_stride, kv_stride;
     uint32_t n_heads, n_rot;
     uint32_t is_neox; /* pairs (i, i + n_rot / 2), else (2i, 2i + 1) */
