@@ -8,9 +8,9 @@
 #include "model/synth.h"
 
 #if defined(__SANITIZE_ADDRESS__)
-enum { N_CASES = 1 }; /* emulated kernels are slow there */
+enum { N_CASES = 1, N_MIXTURE_CASES = 1 }; /* emulated kernels are slow there */
 #else
-enum { N_CASES = 5 };
+enum { N_CASES = 5, N_MIXTURE_CASES = 2 };
 #endif
 enum { N_VOCAB = 512, N_CTX = 96, N_PROMPT = 37, N_ANSWER = 20, MAX_OTHERS = 15, MAX_ROWS = N_CTX };
 
@@ -153,17 +153,18 @@ static void run(struct device *d, uint32_t n_others, uint32_t n_chunk, bool with
     assert_int_equal(a->n_tokens, N_ANSWER);
 }
 
-static void check_device(bool is_cuda, struct answer *alone)
+/* n_cases: the last ones of the list. */
+static void check_device(bool is_cuda, size_t n_cases, struct answer *alone)
 {
     static const struct {
         uint32_t n_others, n_chunk;
-    } cases[] = {{15, 7}, {3, 1}, {1, 512}, {7, 33}, {15, 512}};
+    } cases[] = {{3, 1}, {1, 512}, {7, 33}, {15, 512}, {15, 7}};
     struct device d = {0};
 
     device_open(&d, is_cuda);
     run(&d, 0, 512, true, alone);
     assert_int_equal(alone->n_rows, N_PROMPT + N_ANSWER - 1);
-    for (size_t k = 0; k < N_CASES; k++) {
+    for (size_t k = sizeof cases / sizeof *cases - n_cases; k < sizeof cases / sizeof *cases; k++) {
         for (int with_logits = 0; with_logits < 2; with_logits++) {
             struct answer a;
 
@@ -186,28 +187,39 @@ static bool may_be_skipped(void)
     return is_missing && !getenv("M40LLM_CUDA_LIB") && !is_set("M40LLM_REQUIRE_GPU", "1");
 }
 
-static void test_neighbours_change_nothing(void **state)
+/* With the random model of a shape. */
+static void check_shape(const char *shape, size_t n_cases)
 {
     static struct answer cpu, cuda;
+    char path[512];
 
-    (void)state;
     if (may_be_skipped())
         skip();
-    check_device(false, &cpu);
-    check_device(true, &cuda);
+    snprintf(path, sizeof path, "%s/%s.gguf", test_tmp_dir(), shape);
+    OK(m40_synth_write(shape, "q4_k", path, NULL, NULL, &err));
+    OK(m40_gguf_open(&gguf, path, &err));
+    check_device(false, n_cases, &cpu);
+    check_device(true, n_cases, &cuda);
     assert_memory_equal(&cpu, &cuda, sizeof cpu);
+    m40_gguf_close(&gguf);
+}
+
+static void test_neighbours_change_nothing(void **state)
+{
+    (void)state;
+    check_shape("tiny", N_CASES);
+}
+
+/* Other tokens with the same experts change nothing either. */
+static void test_neighbours_of_a_mixture(void **state)
+{
+    (void)state;
+    check_shape("tiny-moe", N_MIXTURE_CASES);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_neighbours_change_nothing)};
-    char path[512];
-    int rc;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_neighbours_change_nothing), cmocka_unit_test(test_neighbours_of_a_mixture)};
 
-    snprintf(path, sizeof path, "%s/tiny.gguf", test_tmp_dir());
-    if (m40_synth_write("tiny", "q4_k", path, NULL, NULL, &err) != M40LLM_OK || m40_gguf_open(&gguf, path, &err) != M40LLM_OK)
-        return 1;
-    rc = cmocka_run_group_tests(tests, NULL, NULL);
-    m40_gguf_close(&gguf);
-    return rc;
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
