@@ -10,7 +10,7 @@
 #if defined(__SANITIZE_ADDRESS__)
 enum { N_CASES = 1, N_MIXTURE_CASES = 1 }; /* emulated kernels are slow there */
 #else
-enum { N_CASES = 5, N_MIXTURE_CASES = 2 };
+enum { N_CASES = 5, N_MIXTURE_CASES = 1 };
 #endif
 enum { N_VOCAB = 512, N_CTX = 96, N_PROMPT = 37, N_ANSWER = 20, MAX_OTHERS = 15, MAX_ROWS = N_CTX };
 
