@@ -217,8 +217,9 @@ uint32_t m40_cuda_expert_tile(uint32_t n_tokens, uint32_t n_used, uint32_t n_exp
 
 /* Where the parts of a plan are. */
 struct m40_cuda_expert_plan {
-    m40_addr n_tiles, tiles, pairs;
-    uint32_t max_tiles;
+    m40_addr n_tiles, tiles, small_tiles, pairs; /* as expert_plan_args has them */
+    uint32_t max_tiles, max_small_tiles;
+    uint32_t small_tile; /* pairs that a tile of the second list has at most; 0: there is no such list */
 };
 struct m40_cuda_expert_plan m40_cuda_expert_plan(m40_addr plan, uint32_t n_pairs, uint32_t n_experts, uint32_t tile);
 

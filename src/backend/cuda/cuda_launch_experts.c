@@ -11,28 +11,25 @@ enum {
     MIN_PLAN_TOKENS = M40_CUDA_SMALL_TOKENS + 1 /* fewer are recorded steps, for few of which a plan pays */
 };
 
-/* What a tile of 32 rows x 256 columns takes by matvec1, or by gemm32, 64 and 128: from the clocks in cuda_launch_matmul.c. */
-enum { PAIR_CLOCKS = 293, N_TILES = 3 };
-static const uint32_t tiles[N_TILES] = {32, 64, 128}, tile_clocks[N_TILES] = {3990, 5860, 12480};
+/* Clocks that a tile of 32 rows x 256 columns takes by matvec1, gemm32 and gemm64: from those in cuda_launch_matmul.c. */
+enum { PAIR_CLOCKS = 293, SMALL_CLOCKS = 3990, LARGE_CLOCKS = 5860, SMALL = 32, LARGE = 64 };
 
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* An expert's last block of tokens is half full on average; one of gemm64 that is no more than that is gemm32's. More tokens a block cost more, by the clocks. */
 uint32_t m40_cuda_expert_tile(uint32_t n_tokens, uint32_t n_used, uint32_t n_experts)
 {
     const uint64_t n_pairs = (uint64_t)n_tokens * n_used, n_busy = n_pairs < n_experts ? n_pairs : n_experts;
-    uint64_t best_clocks = n_pairs * PAIR_CLOCKS;
-    uint32_t best = 0;
+    const uint64_t small_clocks = max_u64(n_busy, n_pairs / SMALL + n_busy / 2) * SMALL_CLOCKS;
+    const uint64_t large_clocks = max_u64(n_busy * SMALL_CLOCKS, n_pairs * LARGE_CLOCKS / LARGE + n_busy * SMALL_CLOCKS / 2);
+    const uint64_t pair_clocks = n_pairs * PAIR_CLOCKS;
 
-    if (n_tokens < MIN_PLAN_TOKENS)
+    if (n_tokens < MIN_PLAN_TOKENS || (pair_clocks <= small_clocks && pair_clocks <= large_clocks))
         return 0;
-    for (unsigned i = 0; i < N_TILES; i++) {
-        uint64_t n_blocks = n_pairs / tiles[i] + n_busy / 2; /* an expert's last is half full on average */
-        uint64_t clocks = (n_blocks > n_busy ? n_blocks : n_busy) * tile_clocks[i];
-
-        if (clocks < best_clocks) {
-            best_clocks = clocks;
-            best = tiles[i];
-        }
-    }
-    return best;
+    return small_clocks <= large_clocks ? SMALL : LARGE;
 }
 
 static uint32_t max_tiles(uint32_t n_pairs, uint32_t n_experts, uint32_t tile)
@@ -42,14 +39,17 @@ static uint32_t max_tiles(uint32_t n_pairs, uint32_t n_experts, uint32_t tile)
 
 uint64_t m40_expert_plan_bytes(uint32_t n_pairs, uint32_t n_experts)
 {
-    return PLAN_HEAD_BYTES + max_tiles(n_pairs, n_experts, PLAN_LEAST_TILE) * sizeof(struct expert_tile) + n_pairs * sizeof(uint32_t);
+    return PLAN_HEAD_BYTES + (max_tiles(n_pairs, n_experts, SMALL) + n_experts) * sizeof(struct expert_tile) + n_pairs * sizeof(uint32_t);
 }
 
 struct m40_cuda_expert_plan m40_cuda_expert_plan(m40_addr plan, uint32_t n_pairs, uint32_t n_experts, uint32_t tile)
 {
     struct m40_cuda_expert_plan p = {.n_tiles = plan, .tiles = plan + PLAN_HEAD_BYTES, .max_tiles = max_tiles(n_pairs, n_experts, tile)};
 
-    p.pairs = p.tiles + p.max_tiles * sizeof(struct expert_tile);
+    p.small_tile = tile == LARGE ? SMALL : 0;
+    p.max_small_tiles = p.small_tile ? n_experts : 0;
+    p.small_tiles = p.tiles + p.max_tiles * sizeof(struct expert_tile);
+    p.pairs = p.small_tiles + p.max_small_tiles * sizeof(struct expert_tile);
     return p;
 }
 
@@ -61,9 +61,11 @@ static m40llm_status launch_plan(struct m40_cuda *c, const struct m40_route_args
         .ids = m40_cuda_ptr(args->ids),
         .n_tiles = m40_cuda_ptr(plan.n_tiles),
         .tiles = m40_cuda_ptr(plan.tiles),
+        .small_tiles = m40_cuda_ptr(plan.small_tiles),
         .pairs = m40_cuda_ptr(plan.pairs),
         .n_pairs = n_pairs,
         .tile = tile,
+        .small = plan.small_tile,
     };
 
     return m40_cuda_launch(c, c->kernels.expert_plan, args->n_experts, 1, 1, EXPERT_PLAN_THREADS, &a, err);

@@ -384,7 +384,19 @@ fail:
     return status;
 }
 
-/* The blocks of the plan, by one launch. */
+/* The blocks of one list of the plan. */
+static m40llm_status launch_tiles(struct m40_cuda *c, struct matmul_kernel_args *k, const struct m40_matrix *w, m40_addr tiles, m40_addr n_tiles,
+                                  uint32_t max_tiles, uint32_t tile, m40llm_error *err)
+{
+    unsigned i = 0;
+
+    while (gemm_tiles[i] != tile)
+        i++;
+    k->plan_tiles = m40_cuda_ptr(tiles);
+    k->plan_n_tiles = m40_cuda_ptr(n_tiles);
+    return m40_cuda_launch(c, kernels_of(c, w)->gemm[i], m40_cuda_div_up(k->n_rows, GEMM_ROWS), max_tiles, 1, gemm_threads(tile), k, err);
+}
+
 static m40llm_status launch_planned(struct m40_cuda *c, struct matmul_kernel_args *k, const struct m40_expert_matmul_args *args, uint32_t tile,
                                     m40llm_error *err)
 {
@@ -392,19 +404,16 @@ static m40llm_status launch_planned(struct m40_cuda *c, struct matmul_kernel_arg
     const struct m40_matrix *w = args->w;
     const uint32_t n_pairs = args->n_tokens * args->n_used;
     const struct m40_cuda_expert_plan plan = m40_cuda_expert_plan(args->plan, n_pairs, args->n_experts, tile);
-    unsigned i = 0;
 
-    while (gemm_tiles[i] != tile)
-        i++;
     k->n_tokens = args->has_pair_rows ? n_pairs : args->n_tokens;
     M40_FAIL_IF(k->n_tokens * w->n_cols > UINT32_MAX, M40LLM_UNSUPPORTED, "experts with %u rows of %llu columns", k->n_tokens,
                 (unsigned long long)w->n_cols);
     if (w->format->sub)
         M40_TRY(launch_prepare(c, w, k, 0, err));
-    k->plan_tiles = m40_cuda_ptr(plan.tiles);
-    k->plan_n_tiles = m40_cuda_ptr(plan.n_tiles);
     k->plan_pairs = m40_cuda_ptr(plan.pairs);
-    M40_TRY(m40_cuda_launch(c, kernels_of(c, w)->gemm[i], m40_cuda_div_up(k->n_rows, GEMM_ROWS), plan.max_tiles, 1, gemm_threads(tile), k, err));
+    M40_TRY(launch_tiles(c, k, w, plan.tiles, plan.n_tiles, plan.max_tiles, tile, err));
+    if (plan.small_tile)
+        M40_TRY(launch_tiles(c, k, w, plan.small_tiles, plan.n_tiles + sizeof(uint32_t), plan.max_small_tiles, plan.small_tile, err));
 fail:
     return status;
 }

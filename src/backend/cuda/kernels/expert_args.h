@@ -29,13 +29,15 @@ struct route_kernel_args {
     float scale;
 };
 
-/* expert_plan, grid (experts): sorts the pairs by expert, and by number within one, and cuts what each expert has into tiles. */
+/* expert_plan, grid (experts): sorts the pairs by expert, and by number within one, and cuts what each expert has into tiles. There are two lists of them: where `small` is set, a last tile of no more
+ * pairs than that goes to the second. */
 struct expert_plan_args {
-    const int32_t *ids;        /* [n_pairs] */
-    uint32_t *n_tiles;         /* [1] */
-    struct expert_tile *tiles; /* [n_pairs / tile + experts] at most */
-    uint32_t *pairs;           /* [n_pairs] */
-    uint32_t n_pairs, tile;
+    const int32_t *ids;              /* [n_pairs] */
+    uint32_t *n_tiles;               /* [2] */
+    struct expert_tile *tiles;       /* the first list: [n_pairs / tile + experts] at most */
+    struct expert_tile *small_tiles; /* the second: [experts] at most */
+    uint32_t *pairs;                 /* [n_pairs] */
+    uint32_t n_pairs, tile, small;
 };
 
 /* combine, grid (columns / COMBINE_THREADS, tokens). As m40_combine_args. */

@@ -124,13 +124,20 @@ enum { PLAN_WARPS = EXPERT_PLAN_THREADS / SIMT_WARP };
 
 struct expert_plan_shared {
     uint32_t counts[ROUTE_EXPERTS];
-    uint32_t own[PLAN_WARPS];        /* of the block's expert, in each warp's part of the pairs */
-    uint32_t n_before, tiles_before; /* of lower experts */
+    uint32_t own[PLAN_WARPS];           /* of the block's expert, in each warp's part of the pairs */
+    uint32_t n_before, tiles_before[2]; /* of lower experts */
 };
 
-M40_HD uint32_t plan_tiles(uint32_t n, uint32_t tile)
+/* Whether an expert of n pairs has a tile in the second list. */
+M40_HD uint32_t plan_small(const struct expert_plan_args *args, uint32_t n)
 {
-    return (n + tile - 1) / tile;
+    return n % args->tile != 0 && n % args->tile <= args->small;
+}
+
+/* Its tiles in the first. */
+M40_HD uint32_t plan_tiles(const struct expert_plan_args *args, uint32_t n)
+{
+    return (n + args->tile - 1) / args->tile - plan_small(args, n);
 }
 
 /* Counts a warp's part of the pairs. */
@@ -168,31 +175,35 @@ SIMT_KERNEL(expert_plan, struct expert_plan_args, EXPERT_PLAN_THREADS)
     SIMT_SHARED(struct expert_plan_shared, shared);
     const uint32_t part = (args.n_pairs + EXPERT_PLAN_THREADS - 1) / EXPERT_PLAN_THREADS * SIMT_WARP, own = simt_block_x();
     const uint32_t begin = simt_warp() * part, end = begin + part < args.n_pairs ? begin + part : args.n_pairs;
-    uint32_t at, n_own;
+    uint32_t at, n_own, n_tiles;
 
     for (uint32_t e = simt_thread(); e < ROUTE_EXPERTS; e += EXPERT_PLAN_THREADS)
         shared->counts[e] = 0;
     if (simt_thread() == 0)
-        shared->n_before = shared->tiles_before = 0;
+        shared->n_before = shared->tiles_before[0] = shared->tiles_before[1] = 0;
     simt_barrier();
     plan_count(&args, shared, begin, end);
     simt_barrier();
     for (uint32_t e = simt_thread(); e < own; e += EXPERT_PLAN_THREADS) {
         simt_atomic_add_u32(&shared->n_before, shared->counts[e]);
-        simt_atomic_add_u32(&shared->tiles_before, plan_tiles(shared->counts[e], args.tile));
+        simt_atomic_add_u32(&shared->tiles_before[0], plan_tiles(&args, shared->counts[e]));
+        simt_atomic_add_u32(&shared->tiles_before[1], plan_small(&args, shared->counts[e]));
     }
     simt_barrier();
     n_own = shared->counts[own];
+    n_tiles = plan_tiles(&args, n_own);
     for (uint32_t i = simt_thread(); i * args.tile < n_own; i += EXPERT_PLAN_THREADS) {
-        struct expert_tile *tile = &args.tiles[shared->tiles_before + i];
+        struct expert_tile *tile = i < n_tiles ? &args.tiles[shared->tiles_before[0] + i] : &args.small_tiles[shared->tiles_before[1]];
         const uint32_t n_left = n_own - i * args.tile;
 
         tile->expert = own;
         tile->first = shared->n_before + i * args.tile;
         tile->n = n_left < args.tile ? n_left : args.tile;
     }
-    if (own == simt_grid_x() - 1 && simt_thread() == 0)
-        *args.n_tiles = shared->tiles_before + plan_tiles(n_own, args.tile);
+    if (own == simt_grid_x() - 1 && simt_thread() == 0) {
+        args.n_tiles[0] = shared->tiles_before[0] + n_tiles;
+        args.n_tiles[1] = shared->tiles_before[1] + plan_small(&args, n_own);
+    }
     at = shared->n_before;
     for (uint32_t w = 0; w < simt_warp(); w++)
         at += shared->own[w];
