@@ -33,6 +33,7 @@ struct m40_workload {
     uint32_t n_ctx;
     uint32_t n_used;        /* experts of a token; 0: there are none */
     uint32_t n_expert_cols; /* widest input of an expert_matmul that has a row for each of a token's experts */
+    uint64_t n_weights;     /* of the largest matrix of a matmul; 0: as many as n_rows * n_cols */
     uint64_t read_bytes;    /* that are read at once with one wait; what read() is asked for beyond this, or beyond 64 MiB, may take several */
 };
 
@@ -46,7 +47,8 @@ struct m40_matrix_part {
 enum { M40_KV_PAGE = 32 };       /* tokens in a page of the KV cache */
 enum { M40_ATTN_PIECE = 64 };    /* positions in a piece of attention's softmax */
 enum { M40_MATMUL_CHUNK = 256 }; /* K in a chunk sum */
-enum { M40_MATMUL_GROUP = 8 };   /* chunks in a group sum */
+enum { M40_MATMUL_HALF = 4 };    /* chunks in the sum of half a group */
+enum { M40_MATMUL_GROUP = 8 };   /* chunks in a group sum: its first half and its second */
 enum { M40_NORM_LANES = 256 };   /* partial sums of a norm */
 enum { M40_STACK_ROWS = 32 };    /* see matrix_create_stacked */
 enum { M40_MAX_EXPERTS = 512 };

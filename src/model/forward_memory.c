@@ -31,6 +31,18 @@ static uint32_t max_u32(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
+/* Weights of the largest matrix, stacked or not. */
+static uint64_t largest_matrix(const struct m40_model_config *c)
+{
+    uint64_t qkv = (c->n_heads + 2 * (uint64_t)c->n_kv_heads) * c->head_dim, gate_up = 2 * (uint64_t)c->n_ff, rows = gate_up;
+
+    if (qkv > rows)
+        rows = qkv;
+    if (c->n_vocab > rows)
+        rows = c->n_vocab;
+    return rows * c->n_embd;
+}
+
 void m40_forward_sizes(struct m40_forward_sizes *out, const struct m40_model_config *config, const struct m40_forward_limits *limits)
 {
     uint64_t q_bytes = 4 * (uint64_t)config->n_heads * config->head_dim, kv_bytes = 4 * (uint64_t)config->n_kv_heads * config->head_dim;
@@ -53,9 +65,10 @@ void m40_forward_sizes(struct m40_forward_sizes *out, const struct m40_model_con
     out->inputs = plus(out->inputs, times(times(limits->n_slots, limits->n_slot_pages), 4));
     out->workload = (struct m40_workload){
         .n_tokens = limits->n_tokens,
-        .n_cols = max_u32(max_u32(config->n_embd, config->n_ff), q_dim),
+        .n_cols = max_u32(max_u32(config->n_embd, max_u32(config->n_ff, config->n_expert_ff)), q_dim),
         .n_rows = max_u32(max_u32(max_u32(config->n_vocab, config->n_experts), 2 * max_u32(config->n_ff, config->n_expert_ff)),
                           max_u32(config->n_embd, qkv_dim)),
+        .n_weights = largest_matrix(config),
         .n_heads = config->n_heads,
         .head_dim = config->head_dim,
         .n_ctx = limits->n_slot_pages * M40_KV_PAGE,

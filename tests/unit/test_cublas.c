@@ -392,7 +392,8 @@ static struct job make_job(struct m40_backend *be, uint32_t dtype, uint32_t n_ro
         rows[i + 1] = (uint8_t)(0x3c | (rows[i + 1] & 3));
         rows[i + 3] = (uint8_t)(0x3c | (rows[i + 3] & 3));
     }
-    OK(be->ops.reserve(be, &(struct m40_workload){MAX_TOKENS, K, MAX_ROWS, 1, 32, 64, 0}, &err));
+    OK(be->ops.reserve(be, &(struct m40_workload){.n_tokens = MAX_TOKENS, .n_cols = K, .n_rows = MAX_ROWS, .n_heads = 1, .head_dim = 32, .n_ctx = 64},
+                       &err));
     OK(be->ops.matrix_create(be, format, n_rows, K, rows, &job.w, &err));
     free(rows);
     fill(numbers, sizeof numbers / sizeof *numbers, 5);

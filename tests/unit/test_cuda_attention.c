@@ -101,7 +101,12 @@ static uint64_t token_bytes(const struct shape *s)
 static void attend(struct m40_backend *be, const struct data *d, const struct choice *choice, float *y)
 {
     const struct shape *s = &d->shape;
-    struct m40_workload workload = {s->n_tokens, s->n_heads * s->head_dim, 32, s->n_heads, s->head_dim, s->last_pos + 1, 0};
+    struct m40_workload workload = {.n_tokens = s->n_tokens,
+                                    .n_cols = s->n_heads * s->head_dim,
+                                    .n_rows = 32,
+                                    .n_heads = s->n_heads,
+                                    .head_dim = s->head_dim,
+                                    .n_ctx = s->last_pos + 1};
     m40_addr at[] = {put(be, d->cache, d->cache_bytes),
                      put(be, d->pos, s->n_tokens * sizeof *d->pos),
                      put(be, d->slot, s->n_tokens * sizeof *d->slot),

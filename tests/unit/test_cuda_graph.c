@@ -189,7 +189,7 @@ static void test_steps_are_kept_and_forgotten(void **state)
 {
     struct m40_backend *be = open_cuda(0);
     m40_addr memory = new_memory(be), other = new_memory(be);
-    struct m40_workload workload = {1, 256, 32, 1, 32, 64, 0};
+    struct m40_workload workload = {.n_tokens = 1, .n_cols = 256, .n_rows = 32, .n_heads = 1, .head_dim = 32, .n_ctx = 64};
     float x[2] = {1.0f, 2.0f}, y[2];
 
     (void)state;

@@ -22,7 +22,7 @@ static struct m40_backend *open_cuda(void)
 {
     m40llm_device_options options = M40LLM_DEVICE_OPTIONS_INIT;
     const char *library = getenv("M40LLM_CUDA_LIB");
-    struct m40_workload workload = {N_TOKENS, N_COLS, N_ROWS, 1, 32, 64, 0};
+    struct m40_workload workload = {.n_tokens = N_TOKENS, .n_cols = N_COLS, .n_rows = N_ROWS, .n_heads = 1, .head_dim = 32, .n_ctx = 64};
     struct m40_backend *be;
 
     options.cuda_library = library ? library : cuda_beside("libcuda-emu.so");

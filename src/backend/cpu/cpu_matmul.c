@@ -105,7 +105,7 @@ static float chunk_sum(struct row row, const float *x, const float *sx, uint32_t
 static float row_sum(const struct row *row, const float *x, const float *sx, uint64_t n_cols)
 {
     uint64_t n_chunks = (n_cols + M40_MATMUL_CHUNK - 1) / M40_MATMUL_CHUNK;
-    float group = 0, total = 0;
+    float half = 0, group = 0, total = 0;
 
     for (uint64_t chunk = 0; chunk < n_chunks; chunk++) {
         uint64_t first = chunk * M40_MATMUL_CHUNK, left = n_cols - first;
@@ -114,7 +114,9 @@ static float row_sum(const struct row *row, const float *x, const float *sx, uin
         struct row at = {.format = row->format, .q = row->q + first, .d = row->d + first_sub, .m = row->m + first_sub};
         float sum = chunk_sum(at, x + first, sx + first_sub, n);
 
-        group = chunk % M40_MATMUL_GROUP == 0 ? sum : group + sum;
+        half = chunk % M40_MATMUL_HALF == 0 ? sum : half + sum;
+        if (chunk % M40_MATMUL_HALF == M40_MATMUL_HALF - 1 || chunk == n_chunks - 1)
+            group = chunk % M40_MATMUL_GROUP < M40_MATMUL_HALF ? half : group + half;
         if (chunk % M40_MATMUL_GROUP == M40_MATMUL_GROUP - 1 || chunk == n_chunks - 1)
             total = chunk < M40_MATMUL_GROUP ? group : total + group;
     }

@@ -161,17 +161,20 @@ static m40llm_status launch_matvec(struct m40_cuda *c, const struct m40_matmul_a
 {
     struct matmul_kernel_args k = kernel_args(c, args, first, n_tokens);
     m40llm_status status = M40LLM_OK;
+    const bool is_plain = !args->w->format->sub;
+    uint32_t n_rows, n_chunks; /* of a block */
     unsigned i = 0;
 
     while (1u << i < n_tokens)
         i++;
     if (1u << i <= MATVEC_STREAM_TOKENS)
         return launch_stream(c, kernels_of(c, args->w)->matvec[i], &k, args->w, 1u << i, 1, err);
-    if (args->w->format->sub)
+    n_rows = MATMUL_TILE * MATVEC_ROW_TILES(1u << i, is_plain);
+    n_chunks = MATVEC_CHUNKS(1u << i, is_plain);
+    if (!is_plain)
         M40_TRY(launch_prepare(c, args->w, &k, 1u << i, err));
-    M40_TRY(m40_cuda_launch(c, kernels_of(c, args->w)->matvec[i],
-                            m40_cuda_div_up(k.n_rows, MATMUL_TILE * MATVEC_ROW_TILES(1u << i, !args->w->format->sub)), n_groups_of(args->w), 1,
-                            MATVEC_GROUP_THREADS, &k, err));
+    M40_TRY(m40_cuda_launch(c, kernels_of(c, args->w)->matvec[i], m40_cuda_div_up(k.n_rows, n_rows),
+                            m40_cuda_div_up(k.n_cols, MATMUL_CHUNK * n_chunks), 1, n_chunks * MATVEC_CHUNK_THREADS, &k, err));
 fail:
     return status;
 }
@@ -219,7 +222,7 @@ enum {
     MATVEC_PLAN_TOKENS = 64, /* with more tokens the mat-vec kernels are not considered */
 };
 /* Of a block for a step; of a warp for a chunk. */
-static const uint64_t gemm_clocks[N_GEMMS] = {3990, 2930, 6240}, matvec_clocks[N_MATVECS] = {293, 468, 680, 1411, 2455};
+static const uint64_t gemm_clocks[N_GEMMS] = {4770, 2930, 6240}, matvec_clocks[N_MATVECS] = {293, 468, 680, 1145, 2220};
 
 struct piece {
     unsigned kernel;   /* of format_kernels.gemm, or BY_MATVEC */
@@ -288,6 +291,9 @@ static m40llm_status check_limits(const struct m40_cuda *c, const struct m40_mat
     if (args->n_tokens > limit->n_tokens || w->n_cols > limit->n_cols || w->n_rows > limit->n_rows)
         return m40_fail(err, M40LLM_INVALID_ARGUMENT, "matmul of %u tokens, %llu x %llu, is beyond the reserved %u tokens, %u x %u", args->n_tokens,
                         (unsigned long long)w->n_rows, (unsigned long long)w->n_cols, limit->n_tokens, limit->n_rows, limit->n_cols);
+    if (limit->n_weights && w->n_rows * w->n_cols > limit->n_weights)
+        return m40_fail(err, M40LLM_INVALID_ARGUMENT, "matmul of %llu weights is beyond the reserved %llu",
+                        (unsigned long long)(w->n_rows * w->n_cols), (unsigned long long)limit->n_weights);
     return M40LLM_OK;
 }
 

@@ -1,6 +1,7 @@
 /* How much scratch memory a workload needs; pure, so that it can be told without a device. */
 #include "backend/cuda/cuda_internal.h"
 
+#include "backend/cuda/kernels/matmul_args.h"
 #include "base/mem.h"
 
 enum { AREA_UNIT = 256, MIN_SUB = 16 };
@@ -8,13 +9,13 @@ enum { AREA_UNIT = 256, MIN_SUB = 16 };
 /* Of one step's attention pieces: more would only let more tokens share one launch. */
 static const uint64_t attention_max_bytes = 64 << 20;
 
-/* What a matmul of few tokens needs where blocks share K: every group's sums. */
+/* What a matmul of few tokens needs where blocks share K: the sums of every half of a group, for whole units of rows and as many tokens as the kernel is for. */
 static uint64_t matmul_partials_bytes(const struct m40_workload *w)
 {
-    uint64_t n_groups = m40_cuda_div_up(w->n_cols, M40_MATMUL_CHUNK * M40_MATMUL_GROUP);
-    uint64_t n_tokens = w->n_tokens < M40_CUDA_SMALL_TOKENS ? w->n_tokens : M40_CUDA_SMALL_TOKENS;
+    const uint64_t columns = M40_MATMUL_CHUNK * M40_MATMUL_HALF, n_weights = w->n_weights ? w->n_weights : (uint64_t)w->n_rows * w->n_cols;
+    uint64_t n_tokens = w->n_tokens <= MATVEC_STREAM_TOKENS ? w->n_tokens : M40_CUDA_SMALL_TOKENS;
 
-    return n_groups * n_tokens * w->n_rows * sizeof(float);
+    return (n_weights / columns + w->n_rows + MATVEC_UNIT_ROWS * (w->n_cols / columns + 1)) * n_tokens * sizeof(float);
 }
 
 /* (o, m, l) of every piece, head and token, as far as the cap goes. */

@@ -2,7 +2,7 @@
  *
  * A block owns GEMM_R rows x GEMM_T tokens and one group of K, or all of K, and walks it in steps of one sub-block of 32: warps widen the weights of the row tiles into
  * shared memory and bring x, both loaded a step ahead; then every thread multiplies along k for its 8 rows x 8 tokens. Only the sums of the sub-block and of the chunk are registers: the
- * sums of the group and of all groups wait in local memory, where a chunk's end finds them, once in 256 columns. A thread's rows and tokens are runs of four, so that each is one
+ * sums of half a group, of the group and of all groups wait in local memory, where a chunk's end finds them, once in 256 columns. A thread's rows and tokens are runs of four, so that each is one
  * 128-bit load; the runs of neighbouring threads lie side by side: 8 along the rows x 4 along the tokens are a warp. (With 8 x 4 a thread, shared memory is what limits.)
  *
  * Where a block's rows and tokens are too few to keep a multiprocessor busy, it has two teams of threads: each walks every second chunk, with weights and x of its own, and they meet at a
@@ -308,18 +308,21 @@ M40_HD void GEMM_NAME(gemm_link)(struct GEMM_NAME(gemm_sums) * before, uint32_t 
     }
 }
 
-/* The sums so far of a group and of all groups; the first team has them. */
+/* The sums so far of half a group, a group and all groups; the first team has them. */
 struct GEMM_NAME(gemm_chains) {
-    struct GEMM_NAME(gemm_sums) group, total;
+    struct GEMM_NAME(gemm_sums) half, group, total;
 };
 
-/* acc = the sum of the block's chunks from `first` to this one: of its group, or, at the group's end, of all. end: behind the block's last chunk. */
+/* acc = the sum of the block's chunks from `first` to this one: of half a group, or, at its end, of the group, or, at the group's end, of all. end: behind the block's last chunk. */
 M40_HD void GEMM_NAME(gemm_add)(struct GEMM_NAME(gemm_chains) * chains, uint32_t zero, uint32_t first, uint32_t chunk, uint32_t end,
                                 struct GEMM_NAME(gemm_sums) * acc)
 {
+    const int is_half_end = chunk % MATMUL_HALF == MATMUL_HALF - 1 || chunk == end - 1;
     const int is_group_end = chunk % MATMUL_GROUP == MATMUL_GROUP - 1 || chunk == end - 1;
 
-    GEMM_NAME(gemm_link)(&chains->group, zero, acc, chunk % MATMUL_GROUP == 0, is_group_end);
+    GEMM_NAME(gemm_link)(&chains->half, zero, acc, chunk % MATMUL_HALF == 0, is_half_end);
+    if (is_half_end)
+        GEMM_NAME(gemm_link)(&chains->group, zero, acc, chunk % MATMUL_GROUP < MATMUL_HALF, is_group_end);
     if (is_group_end)
         GEMM_NAME(gemm_link)(&chains->total, zero, acc, chunk < first + MATMUL_GROUP, chunk == end - 1);
 }

@@ -1,6 +1,6 @@
 /* What the kernels of matmul_<format>.cu take, and the sizes that host and kernels agree on. One module per weight format:
  *   matvec<T>_<format>   y for at most T tokens; T = 1, 2, 4: grid (spans of K, blocks that share the row tiles), MATVEC_GROUP_THREADS for each group of the span;
- *                        T = 8, 16: grid (row tiles / MATVEC_ROW_TILES, groups of K), MATVEC_GROUP_THREADS
+ *                        T = 8, 16: grid (row tiles / MATVEC_ROW_TILES, chunks / MATVEC_CHUNKS), a warp for each of the chunks
  *                        T = 1 with experts: grid z is pairs of token and expert, which read an expert's matrix each
  *   gemm<T>_<format>     y for any number of tokens, in blocks of T = 32, 64, 128; grid: (row blocks, token blocks, groups of K or 1), GEMM_TEAMS_OF(T) teams of
  *                        GEMM_THREADS_OF(T)
@@ -16,9 +16,11 @@
 
 #define MATMUL_TILE  32  /* rows of a tile, columns of a sub-block */
 #define MATMUL_CHUNK 256 /* columns of a chunk sum */
-#define MATMUL_GROUP 8   /* chunks of a group sum */
+#define MATMUL_HALF  4   /* chunks in the sum of half a group */
+#define MATMUL_GROUP 8   /* chunks in a group sum */
 
-#define MATVEC_GROUP_THREADS 256 /* a warp for each chunk of a group */
+#define MATVEC_CHUNK_THREADS 32 /* a warp */
+#define MATVEC_GROUP_THREADS (MATMUL_GROUP * MATVEC_CHUNK_THREADS)
 /* The kernels for so many tokens or fewer stream through row tiles with x in shared memory (matvec_tmpl.h); it has no room for the x of more (matvec_wide_tmpl.h). */
 #define MATVEC_STREAM_TOKENS 4
 /* Row tiles that a warp works on at once. From four tokens on each x that is loaded serves several rows of a lane: measured to pay there, and not below; four where a format leaves the
@@ -26,7 +28,11 @@
 #define MATVEC_ROW_TILES(n_tokens, is_plain) ((n_tokens) < 4 ? 1 : (n_tokens) == 8 && (is_plain) ? 4 : 2)
 #define MATVEC_SPAN_GROUPS(n_tokens)         ((n_tokens) == 1 ? 2 : 1) /* groups of K that a streaming block may own */
 #define MATVEC_BUFFERS(n_tokens)             ((n_tokens) < 4 ? 2 : 1)  /* of chunk sums */
-#define MATVEC_RESIDENT_WARPS                16                        /* of streaming blocks on a multiprocessor: 128 registers each */
+#define MATVEC_RESIDENT_WARPS                16                        /* of mat-vec blocks on a multiprocessor: 128 registers each */
+#define MATVEC_UNIT_ROWS                     128                       /* row tiles that a warp works on at once have that many rows at most */
+/* Chunks, and so warps, of a block for 8 or 16 tokens. Blocks of whole groups are fewer than is good for an even load of the multiprocessors, but leave half as many sums; which counts for more
+ * where memory is the limit. */
+#define MATVEC_CHUNKS(n_tokens, is_plain) ((n_tokens) == 8 && (is_plain) ? MATMUL_GROUP : MATMUL_HALF)
 
 #define GEMM_ROWS             128                 /* of a block */
 #define GEMM_THREADS_OF(t)    ((t)*2)             /* of a team: 8 rows x 8 tokens each */
@@ -36,7 +42,7 @@
 
 #define EMBED_THREADS 256
 
-#define PREPARE_SUBS    32
+#define PREPARE_SUBS    8
 #define PREPARE_THREADS 128
 
 #define DEQUANT_THREADS 256 /* a warp for each 32 columns of a tile */
@@ -49,7 +55,8 @@ struct matmul_kernel_args {
     const float *residual; /* [n_tokens][n_rows] or NULL */
     float *y;              /* [n_tokens][n_rows] */
     const float *x_sums;   /* [n_tokens][n_cols / sub], or [n_cols / sub][8 or 16]; where x is prepared */
-    float *partials; /* group sums, where blocks share K: matvec [groups][n_tokens][n_rows], gemm [groups][token blocks][row blocks][rows * tokens] */
+    float *
+        partials; /* sums, where blocks share K: matvec1 to 4 [groups][n_tokens][n_rows], matvec8 and 16 [row blocks][blocks that share K][tokens * rows], gemm [groups][token blocks][row blocks][rows * tokens] */
     uint32_t *counters; /* [row tiles or blocks of the gemm], zero, and zero again afterwards; as partials */
     uint32_t n_rows, n_cols;
     uint32_t n_tokens;

@@ -120,6 +120,19 @@ M40_HD uint32_t matmul_chunk_cols(uint32_t n_cols, uint32_t chunk)
     return first >= n_cols ? 0 : n_cols - first < MATMUL_CHUNK ? n_cols - first : MATMUL_CHUNK;
 }
 
+/* The sum of the first n of a group's chunks; n may be more than there are. */
+M40_HD float matmul_group(const float chunks[MATMUL_GROUP], uint32_t n)
+{
+    float half = chunks[0], other = chunks[MATMUL_HALF];
+
+    M40_UNROLL
+    for (uint32_t c = 1; c < MATMUL_HALF; c++) {
+        half = c < n ? half + chunks[c] : half;
+        other = MATMUL_HALF + c < n ? other + chunks[MATMUL_HALF + c] : other;
+    }
+    return n > MATMUL_HALF ? half + other : half;
+}
+
 /* The sum of the partials of all groups of a mat-vec's row, in order; MATMUL_TOTAL_AHEAD are asked for before the first of them is added. */
 M40_HD float matmul_total(const struct matmul_kernel_args *args, uint32_t n_groups, uint32_t token, uint32_t row)
 {

@@ -361,10 +361,7 @@ M40_HD void MATVEC_NAME(matvec_add)(const struct matmul_kernel_args *args, const
             M40_UNROLL
             for (uint32_t c = 0; c < MATMUL_GROUP; c++)
                 chunks[c] = sums[first + c][item][simt_lane()];
-            sum = chunks[0];
-            M40_UNROLL
-            for (uint32_t c = 1; c < MATMUL_GROUP; c++)
-                sum = c < n_left ? sum + chunks[c] : sum;
+            sum = matmul_group(chunks, n_left);
             if (place->is_shared)
                 args->partials[((uint64_t)(place->first_group + g) * args->n_tokens + MATVEC_NAME(matvec_token)(t)) * args->n_rows + row] = sum;
             else

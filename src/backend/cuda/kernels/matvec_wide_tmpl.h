@@ -1,8 +1,8 @@
 /* matvec<T>_<format> for 8 and 16 tokens or fewer, whose x is too much to stay in shared memory as in matvec_tmpl.h. In the order of docs/numerics.md; included by matmul_tmpl.h once for each T.
  *
- * A block owns MATVEC_R row tiles and one group of K; warp w owns chunk w of the group, and its lane i row i of each tile: it walks the chunk's columns upwards with a
+ * A block owns MATVEC_R row tiles and MATVEC_C chunks of K, a group or half of one; warp w owns the w-th of them, and its lane i row i of each tile: it walks the chunk's columns upwards with a
  * sub-block's and the chunk's sum for each row and token, weights straight from memory (coalesced pieces of 16 bytes), x from shared memory (the same address in all lanes: a broadcast). Then the
- * block adds the chunk sums in order. Where there are several groups, the last block of the same rows to arrive adds their sums in order.
+ * block adds the chunk sums in order. Where K is longer, the last block of the same rows to arrive adds their sums in order.
  *
  * x lies in shared memory as [column][token], so that one 128-bit load serves four tokens; a warp takes its chunk in stages, and waits for nobody until its end. */
 #define MATVEC_NAME(name)             MATMUL_NAME(MATVEC_JOIN(name, MATVEC_T))
@@ -12,6 +12,7 @@
 #define MATVEC_STAGE_SUBS (32 / MATVEC_T) /* sub-blocks of 32 columns in a stage */
 #define MATVEC_STAGES     (MATMUL_CHUNK_SUBS / MATVEC_STAGE_SUBS)
 #define MATVEC_R          MATVEC_ROW_TILES(MATVEC_T, MATMUL_IS_PLAIN)
+#define MATVEC_C          MATVEC_CHUNKS(MATVEC_T, MATMUL_IS_PLAIN)
 #define MATVEC_IS_AHEAD   (MATMUL_PIECES * MATVEC_R <= 4) /* there are registers to load a sub-block ahead */
 /* Floats of a sub-block's x, with a gap that puts the sub-blocks of a warp into different banks. */
 #define MATVEC_STRIDE (MATMUL_TILE * MATVEC_T + MATVEC_T)
@@ -23,8 +24,8 @@ struct MATVEC_NAME(matvec_x) {
 
 struct MATVEC_NAME(matvec_shared) {
     union {
-        struct MATVEC_NAME(matvec_x) chunks[MATMUL_GROUP];          /* while the warps walk */
-        float sums[MATMUL_GROUP][MATVEC_R * MATVEC_T][MATMUL_TILE]; /* then; token * MATVEC_R + row tile */
+        struct MATVEC_NAME(matvec_x) chunks[MATVEC_C];          /* while the warps walk */
+        float sums[MATVEC_C][MATVEC_R * MATVEC_T][MATMUL_TILE]; /* then; token * MATVEC_R + row tile */
     } u;
     uint32_t is_last;
 };
@@ -270,42 +271,101 @@ M40_HD int MATVEC_NAME(matvec_arrive)(struct MATVEC_NAME(matvec_shared) * shared
     return (int)shared->is_last;
 }
 
-MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_GROUP_THREADS, 2)
+/* A block's sums are runs of four rows of a row tile: run i % 8 of row tile i / 8 % MATVEC_R, for token i / (8 * MATVEC_R). */
+
+/* The sum of run i over the n_chunks of the block's chunks that exist. */
+M40_HD struct matmul_vec4 MATVEC_NAME(matvec_sum_chunks)(const struct MATVEC_NAME(matvec_shared) * shared, uint32_t i, uint32_t n_chunks)
+{
+    struct matmul_vec4 chunks[MATVEC_C], sum;
+
+    M40_UNROLL
+    for (uint32_t c = 0; c < MATVEC_C; c++)
+        chunks[c] = matmul_load4(&shared->u.sums[c][i / 8][i % 8 * 4]);
+    M40_UNROLL
+    for (uint32_t j = 0; j < 4; j++) {
+        float own[MATMUL_GROUP];
+
+        M40_UNROLL
+        for (uint32_t c = 0; c < MATMUL_GROUP; c++)
+            own[c] = chunks[c % MATVEC_C].v[j];
+        sum.v[j] = matmul_group(own, n_chunks);
+    }
+    return sum;
+}
+
+/* A run's sum over all n_sums blocks that share K, whose partials lie stride apart; MATMUL_TOTAL_AHEAD are asked for before the first of them is added. */
+M40_HD struct matmul_vec4 MATVEC_NAME(matvec_all_blocks)(const struct matmul_vec4 *partials, uint64_t stride, uint32_t n_sums)
+{
+    struct matmul_vec4 total = {{0.0f, 0.0f, 0.0f, 0.0f}};
+
+    M40_ROLLED
+    for (uint32_t first = 0; first < n_sums; first += MATMUL_TOTAL_AHEAD) {
+        struct matmul_vec4 sums[MATMUL_TOTAL_AHEAD];
+
+        M40_UNROLL
+        for (uint32_t i = 0; i < MATMUL_TOTAL_AHEAD; i++)
+            sums[i] = partials[(first + i < n_sums ? first + i : n_sums - 1) * stride];
+        M40_UNROLL
+        for (uint32_t i = 0; i < MATMUL_TOTAL_AHEAD; i += MATMUL_GROUP / MATVEC_C) {
+            M40_UNROLL
+            for (uint32_t j = 0; j < 4; j++) {
+                const float group = MATVEC_C < MATMUL_GROUP && first + i + 1 < n_sums ? sums[i].v[j] + sums[i + 1].v[j] : sums[i].v[j];
+
+                total.v[j] = first + i == 0 ? group : first + i < n_sums ? total.v[j] + group : total.v[j];
+            }
+        }
+    }
+    return total;
+}
+
+/* y of run i. */
+M40_HD void MATVEC_NAME(matvec_store)(const struct matmul_kernel_args *args, uint32_t i, const struct matmul_vec4 *sum)
+{
+    const uint32_t row = (simt_block_x() * MATVEC_R + i / 8 % MATVEC_R) * MATMUL_TILE + i % 8 * 4;
+
+    M40_UNROLL
+    for (uint32_t j = 0; j < 4; j++) {
+        if (row + j < args->n_rows)
+            matmul_store(args, 0, i / (8 * MATVEC_R), row + j, sum->v[j]);
+    }
+}
+
+/* From the block's chunk sums to y. */
+M40_HD void MATVEC_NAME(matvec_finish)(struct MATVEC_NAME(matvec_shared) * shared, const struct matmul_kernel_args *args)
+{
+    const uint32_t n_left = matmul_chunks(args->n_cols) - simt_block_y() * MATVEC_C, n_chunks = n_left < MATVEC_C ? n_left : MATVEC_C;
+    const uint32_t n_runs = MATVEC_R * args->n_tokens * 8, n_block_runs = MATVEC_R * MATVEC_T * 8;
+    struct matmul_vec4 *partials = (struct matmul_vec4 *)(void *)args->partials + (uint64_t)simt_block_x() * simt_grid_y() * n_block_runs;
+
+    for (uint32_t i = simt_thread(); i < n_runs; i += MATVEC_C * MATVEC_CHUNK_THREADS) {
+        const struct matmul_vec4 sum = MATVEC_NAME(matvec_sum_chunks)(shared, i, n_chunks);
+
+        if (simt_grid_y() > 1)
+            partials[(uint64_t)simt_block_y() * n_block_runs + i] = sum;
+        else
+            MATVEC_NAME(matvec_store)(args, i, &sum);
+    }
+    if (simt_grid_y() == 1 || !MATVEC_NAME(matvec_arrive)(shared, &args->counters[simt_block_x()]))
+        return;
+    for (uint32_t i = simt_thread(); i < n_runs; i += MATVEC_C * MATVEC_CHUNK_THREADS) {
+        const struct matmul_vec4 sum = MATVEC_NAME(matvec_all_blocks)(partials + i, n_block_runs, simt_grid_y());
+
+        MATVEC_NAME(matvec_store)(args, i, &sum);
+    }
+}
+
+MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_C *MATVEC_CHUNK_THREADS, MATVEC_RESIDENT_WARPS / MATVEC_C)
 {
     SIMT_SHARED(struct MATVEC_NAME(matvec_shared), shared);
-    const uint32_t first_row = simt_block_x() * MATVEC_R * MATMUL_TILE + simt_lane(), group = simt_block_y();
-    const uint32_t n_left = matmul_chunks(args.n_cols) - group * MATMUL_GROUP;
-    const uint32_t n_chunks = n_left < MATMUL_GROUP ? n_left : MATMUL_GROUP; /* of this group */
-    const uint64_t n_group_sums = (uint64_t)args.n_tokens * args.n_rows;
     struct MATVEC_NAME(matvec_rows) rows;
 
-    MATVEC_NAME(matvec_chunk)(&shared->u.chunks[simt_warp()], &args, group * MATMUL_GROUP + simt_warp(), &rows);
+    MATVEC_NAME(matvec_chunk)(&shared->u.chunks[simt_warp()], &args, simt_block_y() * MATVEC_C + simt_warp(), &rows);
     simt_barrier();
     M40_UNROLL
     for (uint32_t i = 0; i < MATVEC_R * MATVEC_T; i++)
         shared->u.sums[simt_warp()][i][simt_lane()] = rows.acc[i % MATVEC_R][i / MATVEC_R];
     simt_barrier();
-    for (uint32_t i = simt_warp(); i < MATVEC_R * args.n_tokens; i += MATVEC_GROUP_THREADS / SIMT_WARP) {
-        const uint32_t row = first_row + i % MATVEC_R * MATMUL_TILE, t = i / MATVEC_R;
-        float sum = shared->u.sums[0][i][simt_lane()];
-
-        for (uint32_t c = 1; c < n_chunks; c++)
-            sum = sum + shared->u.sums[c][i][simt_lane()];
-        if (row >= args.n_rows)
-            continue;
-        if (simt_grid_y() > 1)
-            args.partials[group * n_group_sums + (uint64_t)t * args.n_rows + row] = sum;
-        else
-            matmul_store(&args, 0, t, row, sum);
-    }
-    if (simt_grid_y() == 1 || !MATVEC_NAME(matvec_arrive)(shared, &args.counters[simt_block_x()]))
-        return;
-    for (uint32_t i = simt_warp(); i < MATVEC_R * args.n_tokens; i += MATVEC_GROUP_THREADS / SIMT_WARP) {
-        const uint32_t row = first_row + i % MATVEC_R * MATMUL_TILE, t = i / MATVEC_R;
-
-        if (row < args.n_rows)
-            matmul_store(&args, 0, t, row, matmul_total(&args, simt_grid_y(), t, row));
-    }
+    MATVEC_NAME(matvec_finish)(shared, &args);
 }
 
 #undef MATVEC_NAME
@@ -316,4 +376,5 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_GR
 #undef MATVEC_R
 #undef MATVEC_STRIDE
 #undef MATVEC_IS_AHEAD
+#undef MATVEC_C
 #undef MATVEC_T

@@ -14,20 +14,31 @@ MATMUL_KERNEL(MATMUL_NAME(prepare), struct prepare_kernel_args, PREPARE_THREADS)
     const float *in = args.x + (uint64_t)simt_block_x() * args.n_cols + first_col;
     float *out = args.prepared + (uint64_t)simt_block_x() * args.token_stride + (uint64_t)first_col * args.col_stride;
 
-    for (uint32_t c = simt_thread(); c < n_cols; c += PREPARE_THREADS) {
-        const float x = matmul_prepare(in[c], c);
+    float x[PREPARE_SUBS * MATMUL_SUB / PREPARE_THREADS];
 
-        shared->x[c / MATMUL_SUB][c % MATMUL_SUB] = x;
-        out[(uint64_t)c * args.col_stride] = x;
+    M40_UNROLL
+    for (uint32_t i = 0; i < PREPARE_SUBS * MATMUL_SUB / PREPARE_THREADS; i++) {
+        const uint32_t c = i * PREPARE_THREADS + simt_thread();
+
+        x[i] = in[c < n_cols ? c : n_cols - 1];
+    }
+    M40_UNROLL
+    for (uint32_t i = 0; i < PREPARE_SUBS * MATMUL_SUB / PREPARE_THREADS; i++) {
+        const uint32_t c = i * PREPARE_THREADS + simt_thread();
+
+        x[i] = matmul_prepare(x[i], c);
+        shared->x[c / MATMUL_SUB][c % MATMUL_SUB] = x[i];
+        if (c < n_cols)
+            out[(uint64_t)c * args.col_stride] = x[i];
     }
     simt_barrier();
     if (simt_thread() < PREPARE_SUBS && first_sub + simt_thread() < n_subs) {
-        const float *x = shared->x[simt_thread()];
+        const float *own = shared->x[simt_thread()];
         float sum = 0.0f;
 
         M40_UNROLL
         for (uint32_t c = 0; c < MATMUL_SUB; c++)
-            sum = matmul_sum_link(sum, x[c], c);
+            sum = matmul_sum_link(sum, own[c], c);
         args.sums[(uint64_t)simt_block_x() * args.sum_token_stride + (uint64_t)(first_sub + simt_thread()) * args.col_stride] = matmul_sum_end(sum);
     }
 }
