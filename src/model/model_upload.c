@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Of the file, that the system is asked to read ahead of what is being uploaded. */
@@ -205,6 +206,22 @@ void m40_model_close(struct m40_model **model)
     *model = NULL;
 }
 
+/* Of a mixture's experts, how many weights a token uses. */
+static uint64_t chosen_elements(const struct m40_gguf *gguf, const struct m40_model_config *config, uint64_t n_elements)
+{
+    char count_key[64], used_key[64];
+    const struct m40_gguf_kv *count_kv, *used_kv;
+    uint64_t count, used;
+
+    snprintf(count_key, sizeof count_key, "%s.expert_count", config->architecture);
+    snprintf(used_key, sizeof used_key, "%s.expert_used_count", config->architecture);
+    count_kv = m40_gguf_find_kv(gguf, count_key);
+    used_kv = m40_gguf_find_kv(gguf, used_key);
+    if (!count_kv || !used_kv || !m40_gguf_kv_u64(count_kv, &count) || !m40_gguf_kv_u64(used_kv, &used) || used >= count)
+        return n_elements;
+    return n_elements / count * used;
+}
+
 m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_type, m40llm_model_info *out, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
@@ -226,6 +243,8 @@ m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_
     out->n_vocab = c.n_vocab;
     out->n_ctx_train = c.n_ctx_train;
     out->n_parameters = list.n_elements;
+    out->n_active_parameters = list.n_elements - list.n_expert_elements + chosen_elements(gguf, &c, list.n_expert_elements);
+    out->expert_bytes = list.expert_bytes;
     out->weight_bytes = list.file_bytes;
     /* Of the embedding a token reads one row, unless it serves as the output matrix too. */
     embedding = list.items[0].tensor;
@@ -233,6 +252,9 @@ m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_
     if (!c.is_tied)
         out->weight_bytes_per_token -= embedding->size_bytes - embedding->size_bytes / c.n_vocab;
     out->kv_bytes_per_token = (uint64_t)c.n_layers * 2 * c.n_kv_heads * c.head_dim * (kv_type == M40LLM_KV_F16 ? 2 : 4);
+    out->window = c.window;
+    for (uint32_t i = 0; i < c.n_layers; i++)
+        out->window_kv_bytes_per_token += m40_layer_has(&c, i, M40_LAYER_WINDOW) ? out->kv_bytes_per_token / c.n_layers : 0;
     m40_weight_list_free(&list);
 fail:
     return status;
