@@ -20,7 +20,7 @@ $(BUILD)/tests/test_cublas $(BUILD)/tests/test_cli: | $(FAKE_CUBLAS) $(EMU_TEST_
 -include $(BUILD)/obj/tests/fake_cublas/fake_cublas.d
 
 # The server's one part that is no face on the network.
-$(BUILD)/tests/test_thinking: $(BUILD)/obj/src/server/thinking.o
+$(BUILD)/tests/test_thinking: $(BUILD)/obj/src/server/thinking.o $(BUILD)/obj/src/server/thinking_markers.o
 
 .PHONY: unit
 unit: $(UNIT_BINS)

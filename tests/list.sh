@@ -86,6 +86,7 @@ echo "neighbours-gpu 120 M40LLM_TEST_DEVICE=cuda $build/tests/test_neighbours"
 if [ "$mode" != device ]; then # they are in Python
     echo "server 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_server.py"
     echo "server-completions 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_completions.py"
+    echo "server-page 120 M40LLM_BIN=$build/m40llm python3 tests/server/test_page.py"
     [ -d "$san" ] && echo "san-server 200 M40LLM_BIN=$san/m40llm python3 tests/server/test_server.py"
     [ -d "$san" ] && echo "san-server-completions 400 M40LLM_BIN=$san/m40llm python3 tests/server/test_completions.py"
 fi
@@ -96,6 +97,7 @@ if [ "$mode" != device ] && [ -d "$san" ]; then
     replays "$san" san-
 fi
 if [ "$mode" != device ]; then
+    echo "server-thoughts 60 M40LLM_BIN=$build/m40llm python3 tests/server/test_thoughts.py"
     echo "bench-emu 60 $emu tools/tap.sh 'bench-kernels runs every operation' $build/bench-kernels --quick"
     cublas="M40LLM_ENABLE_CUBLAS=1 M40LLM_CUBLAS_LIB=$build/libcublas-fake.so"
     echo "bench-cublas-emu 60 M40LLM_CUDA_LIB=$build/libcuda-emu-test.so $cublas tools/tap.sh 'bench-kernels times cuBLAS' $build/bench-kernels --quick --ops cublas,sgemm"

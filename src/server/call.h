@@ -9,9 +9,8 @@ enum call_kind { CALL_CHAT = 1, CALL_TEXT = 2, CALL_GENERATE = 4 };
 struct call {
     enum call_kind kind;
     bool stream, include_usage;
-    bool starts_thinking; /* the prompt ends with <think> */
-    uint32_t n;           /* choices */
-    int32_t *ids;         /* [n_ids]: the prompt */
+    uint32_t n;   /* choices */
+    int32_t *ids; /* [n_ids]: the prompt */
     size_t n_ids;
     m40llm_request_options options; /* points into what follows */
     m40llm_logit_bias *bias;

@@ -137,13 +137,6 @@ static json_t *make_context(const struct call *c, const struct server_model *m, 
     return NULL;
 }
 
-static bool ends_with_think(const char *text, size_t n_bytes)
-{
-    while (n_bytes > 0 && (text[n_bytes - 1] == '\n' || text[n_bytes - 1] == ' '))
-        n_bytes--;
-    return n_bytes >= 7 && memcmp(text + n_bytes - 7, "<think>", 7) == 0;
-}
-
 bool chat_prompt(struct call *c, const struct server_model *m, struct failure *f)
 {
     json_t *context;
@@ -161,12 +154,10 @@ bool chat_prompt(struct call *c, const struct server_model *m, struct failure *f
     json_decref(context);
     if (!json)
         return fail(f, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, "out of memory for the messages");
-    if (m40llm_template_render(m->template_, json, strlen(json), NULL, &text, &n_bytes, &err) != M40LLM_OK) {
+    if (m40llm_template_render(m->template_, json, strlen(json), NULL, &text, &n_bytes, &err) != M40LLM_OK)
         fail_of(f, "messages", &err);
-    } else {
-        c->starts_thinking = ends_with_think(text, n_bytes);
+    else
         tokenize_text(m, text, n_bytes, M40LLM_TOKENIZE_SPECIAL, &c->ids, &c->n_ids, f);
-    }
     m40llm_free(text);
     free(json);
     return f->status == 0;

@@ -82,7 +82,8 @@ enum MHD_Result reply(struct exchange *x, unsigned status, const char *content_t
         return MHD_NO;
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    if (!MHD_get_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL))
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     snprintf(number, sizeof number, "%llu", x->number);
     MHD_add_response_header(response, "X-Request-Id", number);
     if (x->failure.status == status && x->failure.retry_s) {

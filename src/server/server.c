@@ -22,6 +22,7 @@ enum {
 };
 
 static const struct route routes[] = {
+    {.method = "GET", .path = "/", .handle = handle_page, .without_model = true, .without_key = true},
     {.method = "GET", .path = "/health", .handle = handle_health, .without_model = true, .without_key = true},
     {.method = "GET", .path = "/v1/models", .handle = handle_models},
     {.method = "GET", .path = "/props", .handle = handle_props},
@@ -297,6 +298,7 @@ const char *server_url(const struct server *s)
 void server_set_model(struct server *s, const struct server_model *model)
 {
     s->model = *model;
+    thinking_markers_init(&s->markers, model->tokenizer);
     s->state = SERVER_READY;
 }
 

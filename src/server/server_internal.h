@@ -5,6 +5,7 @@
 
 #include "base/str.h"
 #include "server.h"
+#include "thinking.h"
 
 #include <jansson.h>
 #include <microhttpd.h>
@@ -50,7 +51,8 @@ enum server_state { SERVER_STARTING, SERVER_READY, SERVER_DRAINING };
 
 struct server {
     struct server_options options;
-    struct server_model model; /* once the state is not STARTING */
+    struct server_model model;       /* once the state is not STARTING */
+    struct thinking_markers markers; /* of the model; likewise */
     struct MHD_Daemon *daemon;
     int listen_fd; /* -1: given up */
     char url[128];
@@ -131,11 +133,12 @@ void exchanges_cancel(struct server *s, bool at_once);
 enum MHD_Result reply_json(struct exchange *x, unsigned status, json_t *object);
 enum MHD_Result reply_failure(struct exchange *x);
 enum MHD_Result reply_text(struct exchange *x, const char *content_type, struct m40_buf *text);
-/* Queues a response that is made; it is released. NULL: closes the connection. */
+/* Queues a response that is made; it is released. NULL: closes the connection. It is not to be stored, unless it says otherwise. */
 enum MHD_Result reply(struct exchange *x, unsigned status, const char *content_type, struct MHD_Response *response);
 
 /* ---- endpoints ---- */
 
+enum MHD_Result handle_page(struct exchange *x);
 enum MHD_Result handle_health(struct exchange *x);
 enum MHD_Result handle_models(struct exchange *x);
 enum MHD_Result handle_props(struct exchange *x);
