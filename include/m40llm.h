@@ -340,6 +340,10 @@ typedef struct m40llm_model_info {
     uint64_t weight_bytes;           /* of all tensors the model uses, as stored in the file */
     uint64_t weight_bytes_per_token; /* of those, what decoding one token reads */
     uint64_t kv_bytes_per_token;     /* of KV cache, for the kv_type asked */
+    uint64_t n_active_parameters;    /* of n_parameters, those that one token uses: of a mixture's experts the chosen ones */
+    uint64_t expert_bytes;           /* of weight_bytes, that of experts */
+    uint32_t window;                 /* tokens that layers with a window see; 0: no layer has one */
+    uint64_t window_kv_bytes_per_token; /* of kv_bytes_per_token, that of layers with a window */
 } m40llm_model_info;
 
 /* Reads and validates a file's hyper-parameters and tensor list without loading anything. BAD_MODEL or UNSUPPORTED say what is wrong. */

@@ -207,6 +207,12 @@ void m40_model_close(struct m40_model **model)
     *model = NULL;
 }
 
+/* Of something that a mixture's experts share evenly, what is of those that a token does not use. */
+static uint64_t idle_share(const struct m40_model_config *config, uint64_t of_experts)
+{
+    return config->n_experts ? of_experts / config->n_experts * (config->n_experts - config->n_used) : 0;
+}
+
 m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_type, m40llm_model_info *out, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
@@ -228,16 +234,18 @@ m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_
     out->n_vocab = c.n_vocab;
     out->n_ctx_train = c.n_ctx_train;
     out->n_parameters = list.n_elements;
+    out->n_active_parameters = list.n_elements - idle_share(&c, list.n_expert_elements);
+    out->expert_bytes = list.expert_bytes;
     out->weight_bytes = list.file_bytes;
     /* Of the embedding a token reads one row, unless it serves as the output matrix too. */
     embedding = list.items[0].tensor;
-    out->weight_bytes_per_token = list.file_bytes;
-    for (size_t i = 0; i < list.n; i++)
-        if (list.items[i].slot->count == M40_DIM_EXPERTS) /* and a token's experts only */
-            out->weight_bytes_per_token -= list.items[i].tensor->size_bytes / c.n_experts * (c.n_experts - c.n_used);
+    out->weight_bytes_per_token = list.file_bytes - idle_share(&c, list.expert_bytes);
     if (!c.is_tied)
         out->weight_bytes_per_token -= embedding->size_bytes - embedding->size_bytes / c.n_vocab;
     out->kv_bytes_per_token = (uint64_t)c.n_layers * 2 * c.n_kv_heads * c.head_dim * (kv_type == M40LLM_KV_F16 ? 2 : 4);
+    out->window = c.window;
+    for (uint32_t i = 0; i < c.n_layers; i++)
+        out->window_kv_bytes_per_token += m40_layer_has(&c, i, M40_LAYER_WINDOW) ? out->kv_bytes_per_token / c.n_layers : 0;
     m40_weight_list_free(&list);
 fail:
     return status;

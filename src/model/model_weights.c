@@ -83,6 +83,10 @@ static void add(struct binder *b, const struct m40_weight_slot *slot, const stru
         device_bytes = m40_matrix_device_bytes(m40_format(t->type->number), t->dims[1] * t->dims[2], t->dims[0]);
     list->items[list->n++] = (struct m40_weight){slot, t, layer};
     list->n_elements += t->n_elements;
+    if (strstr(slot->name, "_exps.")) {
+        list->n_expert_elements += t->n_elements;
+        list->expert_bytes += t->size_bytes;
+    }
     list->file_bytes += t->size_bytes;
     list->device_bytes += device_bytes;
     b->is_used[t - b->gguf->tensors] = true;

@@ -13,8 +13,8 @@ struct m40_rope {
     double base;
     double factor; /* linear: f / factor. YaRN: what slow pairs are divided by. 1: neither */
     double magnitude;
-    double temperature; /* queries at pos are longer, by 1 + temperature ln(1 + floor(pos / n_ctx_original)); 0: they are not */
-    const float *divisors; /* [n_rot / 2] in the file's memory, or NULL: rope_freqs.weight (Llama 3) or rope_factors_short.weight (LongRoPE) */
+    double temperature;         /* queries at pos are longer, by 1 + temperature ln(1 + floor(pos / n_ctx_original)); 0: they are not */
+    const float *divisors;      /* [n_rot / 2] in the file's memory, or NULL: rope_freqs.weight (Llama 3) or rope_factors_short.weight (LongRoPE) */
     const float *long_divisors; /* LongRoPE: instead of divisors where the context is longer than n_ctx_original; NULL: none */
     uint32_t n_ctx_original;    /* that the model was trained with before it was stretched */
     /* YaRN (Peng et al., 2023): pairs up to ramp_low keep their f, those from ramp_high on have f / factor, between them it is blended. */

@@ -125,8 +125,12 @@ static void test_bytes_fail_sticks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_error_text_is_one_line), cmocka_unit_test(test_f16_round_trip), cmocka_unit_test(test_exp_within_one_ulp),
-        cmocka_unit_test(test_tanh_within_two_and_a_half_ulp),    cmocka_unit_test(test_allocation),     cmocka_unit_test(test_buf),
+        cmocka_unit_test(test_error_text_is_one_line),
+        cmocka_unit_test(test_f16_round_trip),
+        cmocka_unit_test(test_exp_within_one_ulp),
+        cmocka_unit_test(test_tanh_within_two_and_a_half_ulp),
+        cmocka_unit_test(test_allocation),
+        cmocka_unit_test(test_buf),
         cmocka_unit_test(test_bytes_fail_sticks),
     };
 

@@ -1,21 +1,22 @@
 #define _GNU_SOURCE
 /* One request gives the same logits and tokens alone and beside 1, 3, 7 and 15 others of random lengths, in prefill chunks of any size: through the engine, on the CPU and on a CUDA card, whose kernels
- * depend on how many rows a step has. The card is emulated unless M40LLM_TEST_DEVICE=cuda; M40LLM_CUDA_LIB names another driver. */
+ * depend on how many rows a step has. For a plain model, and for one whose layers have windows shorter than the prompts. The card is emulated unless M40LLM_TEST_DEVICE=cuda; M40LLM_CUDA_LIB names another driver. */
 #include "unit/cuda_fixture.h"
 
 #include "base/half.h"
 #include "engine/engine.h"
+#include "harness/golden_gguf.h"
 #include "model/synth.h"
 
 #if defined(__SANITIZE_ADDRESS__)
-enum { N_CASES = 1, N_MIXTURE_CASES = 1 }; /* emulated kernels are slow there */
+enum { N_CASES = 1 }; /* emulated kernels are slow there */
 #else
-enum { N_CASES = 5, N_MIXTURE_CASES = 1 };
+enum { N_CASES = 5 };
 #endif
 enum { N_VOCAB = 512, N_CTX = 96, N_PROMPT = 37, N_ANSWER = 20, MAX_OTHERS = 15, MAX_ROWS = N_CTX };
 
 static m40llm_error err;
-static struct m40_gguf *gguf;
+static struct m40_gguf *gguf; /* of the test that is running */
 
 #define OK(call)                                                                                                                                     \
     do {                                                                                                                                             \
@@ -153,18 +154,18 @@ static void run(struct device *d, uint32_t n_others, uint32_t n_chunk, bool with
     assert_int_equal(a->n_tokens, N_ANSWER);
 }
 
-/* n_cases: the last ones of the list. */
-static void check_device(bool is_cuda, size_t n_cases, struct answer *alone)
+struct neighbours {
+    uint32_t n_others, n_chunk;
+};
+
+static void check_device(bool is_cuda, const struct neighbours *cases, size_t n_cases, struct answer *alone)
 {
-    static const struct {
-        uint32_t n_others, n_chunk;
-    } cases[] = {{3, 1}, {1, 512}, {7, 33}, {15, 512}, {15, 7}};
     struct device d = {0};
 
     device_open(&d, is_cuda);
     run(&d, 0, 512, true, alone);
     assert_int_equal(alone->n_rows, N_PROMPT + N_ANSWER - 1);
-    for (size_t k = sizeof cases / sizeof *cases - n_cases; k < sizeof cases / sizeof *cases; k++) {
+    for (size_t k = 0; k < n_cases; k++) {
         for (int with_logits = 0; with_logits < 2; with_logits++) {
             struct answer a;
 
@@ -187,39 +188,61 @@ static bool may_be_skipped(void)
     return is_missing && !getenv("M40LLM_CUDA_LIB") && !is_set("M40LLM_REQUIRE_GPU", "1");
 }
 
-/* With the random model of a shape. */
-static void check_shape(const char *shape, size_t n_cases)
+static void check_model(const char *path, const struct neighbours *cases, size_t n_cases)
 {
     static struct answer cpu, cuda;
-    char path[512];
 
-    if (may_be_skipped())
-        skip();
-    snprintf(path, sizeof path, "%s/%s.gguf", test_tmp_dir(), shape);
-    OK(m40_synth_write(shape, "q4_k", path, NULL, NULL, &err));
     OK(m40_gguf_open(&gguf, path, &err));
-    check_device(false, n_cases, &cpu);
-    check_device(true, n_cases, &cuda);
+    check_device(false, cases, n_cases, &cpu);
+    check_device(true, cases, n_cases, &cuda);
     assert_memory_equal(&cpu, &cuda, sizeof cpu);
     m40_gguf_close(&gguf);
 }
 
 static void test_neighbours_change_nothing(void **state)
 {
+    static const struct neighbours cases[] = {{15, 7}, {3, 1}, {1, 512}, {7, 33}, {15, 512}};
+    char path[512];
+
     (void)state;
-    check_shape("tiny", N_CASES);
+    if (may_be_skipped())
+        skip();
+    snprintf(path, sizeof path, "%s/tiny.gguf", test_tmp_dir());
+    OK(m40_synth_write("tiny", "q4_k", path, NULL, NULL, &err));
+    check_model(path, cases, N_CASES);
 }
 
-/* Other tokens with the same experts change nothing either. */
-static void test_neighbours_of_a_mixture(void **state)
+static void test_nor_with_windows(void **state)
 {
+    static const struct neighbours some = {3, 7};
+    char *path;
+
     (void)state;
-    check_shape("tiny-moe", N_MIXTURE_CASES);
+    if (may_be_skipped())
+        skip();
+    path = golden_gguf_path("gemma2"); /* windows of 16 */
+    check_model(path, &some, 1);
+    free(path);
+}
+
+/* Other tokens that go to the same experts, in prompts long enough for the grouped kernels. */
+static void test_nor_in_a_mixture(void **state)
+{
+    static const struct neighbours many = {15, 512};
+    char path[512];
+
+    (void)state;
+    if (may_be_skipped())
+        skip();
+    snprintf(path, sizeof path, "%s/tiny-moe.gguf", test_tmp_dir());
+    OK(m40_synth_write("tiny-moe", "q4_k", path, NULL, NULL, &err));
+    check_model(path, &many, 1);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_neighbours_change_nothing), cmocka_unit_test(test_neighbours_of_a_mixture)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_neighbours_change_nothing), cmocka_unit_test(test_nor_with_windows),
+                                       cmocka_unit_test(test_nor_in_a_mixture)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
