@@ -106,6 +106,7 @@ fail:
     return status;
 }
 
+/* As many copies of a matrix as work->n_copies says; 0: as exceed the L2 cache. */
 static m40llm_status make_weights(struct bench_device *d, const struct m40_format *format, uint32_t n_rows, uint32_t n_cols, struct matmul_work *work,
                                   m40llm_error *err)
 {
@@ -118,7 +119,8 @@ static m40llm_status make_weights(struct bench_device *d, const struct m40_forma
     *w = seed;
     w->n_rows = n_rows;
     M40_FAIL_IF(!m40_format_tiled_bytes(format, n_rows, n_cols, &w->size_bytes), M40LLM_INVALID_ARGUMENT, "a matrix of %u x %u", n_rows, n_cols);
-    work->n_copies = bench_n_copies(d, w->size_bytes);
+    if (!work->n_copies)
+        work->n_copies = bench_n_copies(d, w->size_bytes);
     work->copy_bytes = m40_round_up(w->size_bytes, 256);
     w->data = 0;
     M40_TRY(m40_cuda_alloc(d->backend, work->copy_bytes * work->n_copies, &w->data, err));
@@ -161,6 +163,21 @@ fail:
     m40_cuda_free(d->backend, args.first.data);
     m40_cuda_free(d->backend, args.x);
     m40_cuda_free(d->backend, args.y);
+    return status;
+}
+
+m40llm_status bench_numbers(struct bench_device *d, uint64_t n, m40_addr *out, m40llm_error *err)
+{
+    return make_numbers(d, n, false, out, err);
+}
+
+m40llm_status bench_weights(struct bench_device *d, const struct m40_format *format, uint32_t n_rows, uint32_t n_cols, struct m40_matrix *out,
+                            m40llm_error *err)
+{
+    struct matmul_work work = {.n_copies = 1};
+    m40llm_status status = make_weights(d, format, n_rows, n_cols, &work, err);
+
+    *out = work.first;
     return status;
 }
 
@@ -344,11 +361,11 @@ static m40llm_status issue_rope_append(struct m40_backend *be, const void *data,
 static m40llm_status issue_silu(struct m40_backend *be, const void *data, uint32_t i, m40llm_error *err)
 {
     const struct plain_work *work = data;
-    struct m40_silu_mul_args args = {
+    struct m40_glu_args args = {
         .gate = work->x, .up = work->weight, .y = work->y, .n_rows = work->n_tokens, .n_cols = BENCH_FFN, .stride = BENCH_FFN};
 
     (void)i;
-    return be->ops.silu_mul(be, &args, err);
+    return be->ops.glu(be, &args, err);
 }
 
 /* One operation: floats of x and y a token, of the weight a token and once, and the bytes a token moves. */

@@ -49,6 +49,10 @@ m40llm_status bench_attention(struct bench_device *d, bool is_prefill, struct be
 m40llm_status bench_norm(struct bench_device *d, struct bench_sizes tokens, const struct bench_sink *sink, m40llm_error *err);
 m40llm_status bench_rope(struct bench_device *d, struct bench_sizes tokens, const struct bench_sink *sink, m40llm_error *err);
 m40llm_status bench_silu(struct bench_device *d, struct bench_sizes tokens, const struct bench_sink *sink, m40llm_error *err);
+/* Mixtures of experts of well-known shapes (bench_experts.c): route, gate and up of the chosen experts, their down, combine; for random choices. */
+m40llm_status bench_experts(struct bench_device *d, struct bench_sizes tokens, const struct bench_sink *sink, m40llm_error *err);
+/* What they need of scratch memory, but for the tokens. */
+void bench_experts_reserve(const struct bench_device *d, struct m40_workload *workload);
 /* From logits that are there already, on the host (one row) and on the device (one row, and BENCH_SAMPLING_ROWS): greedy, and with several cuts at temperature 0.8. */
 m40llm_status bench_sampling(struct bench_device *d, uint32_t n_vocab, const struct bench_sink *sink, m40llm_error *err);
 
@@ -58,5 +62,11 @@ m40llm_status bench_copy(struct bench_device *d, const struct bench_sink *sink, 
 m40llm_status bench_load(struct bench_device *d, const struct m40_format *format, const struct bench_sink *sink, m40llm_error *err);
 
 uint32_t bench_max(struct bench_sizes sizes);
+
+/* Device memory of n floats in [-1, 1). */
+m40llm_status bench_numbers(struct bench_device *d, uint64_t n, m40_addr *out, m40llm_error *err);
+/* A matrix of random weights that repeat; the caller frees out->data, after a failure too. */
+m40llm_status bench_weights(struct bench_device *d, const struct m40_format *format, uint32_t n_rows, uint32_t n_cols, struct m40_matrix *out,
+                            m40llm_error *err);
 
 #endif

@@ -13,7 +13,8 @@ enum { MAX_VALUES = 32, MAX_CURVE = 256, CURVE_MAX_TOKENS = 2048 };
 static const char usage[] =
     "usage: bench-kernels [options]\n"
     "  --device cuda:N     the card; default: the best one. $M40LLM_CUDA_LIB names the driver to open\n"
-    "  --ops LIST          of matmul,cublas,sgemm,attention,prefill,norm,rope,silu,sampling,copy,load; default: all. cublas: the matmul by widening "
+    "  --ops LIST          of matmul,experts,cublas,sgemm,attention,prefill,norm,rope,silu,sampling,copy,load; default: all. cublas: the matmul by "
+    "widening "
     "and "
     "cublasSgemm;\n"
     "                      sgemm: cublasSgemm alone, on FP32 weights; both need $M40LLM_ENABLE_CUBLAS=1 ($M40LLM_CUBLAS_LIB names the library)\n"
@@ -190,6 +191,8 @@ static m40llm_status reserve(struct bench_device *d, const struct options *o, m4
         workload.n_tokens = max_u32(workload.n_tokens, BENCH_SAMPLING_ROWS);
         workload.n_rows = sampling_vocab(o);
     }
+    if (has_op(o, "experts") && o->form != BENCH_CURVE)
+        bench_experts_reserve(d, &workload);
     for (size_t i = 0; i < o->shapes.n; i += 2) {
         workload.n_rows = max_u32(workload.n_rows, o->shapes.values[i]);
         workload.n_cols = max_u32(workload.n_cols, o->shapes.values[i + 1]);
@@ -252,6 +255,8 @@ static m40llm_status run(struct bench_device *d, const struct options *o, const 
         return run_curve(d, o, sink, err);
     if (has_op(o, "matmul"))
         M40_TRY(run_matmuls(d, o, false, sink, err));
+    if (has_op(o, "experts"))
+        M40_TRY(bench_experts(d, sizes_of(&o->tokens), sink, err));
     M40_TRY(run_cublas(d, o, sink, err));
     if (has_op(o, "attention"))
         M40_TRY(bench_attention(d, false, sizes_of(&o->contexts), sink, err));

@@ -236,7 +236,7 @@ static void print_other(const struct sm52_cost *c)
 /* Launches of a step. */
 static double launch_s(const struct sm52_model *model)
 {
-    return (model->n_layers * SM52_LAUNCHES_PER_LAYER + 5) * SM52_LAUNCH_S;
+    return (model->n_layers * (model->n_experts ? SM52_LAUNCHES_PER_MIXTURE : SM52_LAUNCHES_PER_LAYER) + 5) * SM52_LAUNCH_S;
 }
 
 static void print_model(const struct report *r, const struct sm52_model *model, const struct sm52_mix *mix)
@@ -246,7 +246,7 @@ static void print_model(const struct report *r, const struct sm52_model *model, 
 
     if (!sm52_predict(r->costs, r->n_costs, model, mix, SM52_MATVEC, 1, SM52_READ_BYTES_S, &p))
         return;
-    printf("%-5s %-7s %6.2f %6.1f %4.0f%%", model->name, mix->name, p.bytes / 1e9, 1 / p.memory_s, 100 * p.issue_s / p.memory_s);
+    printf("%-13s %-7s %6.2f %6.1f %4.0f%%", model->name, mix->name, p.bytes / 1e9, 1 / p.memory_s, 100 * p.issue_s / p.memory_s);
     for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
         bool is_known = sm52_predict(r->costs, r->n_costs, model, mix, SM52_MATVEC, tokens[i], SM52_READ_BYTES_S, &p);
 
@@ -266,11 +266,12 @@ static void print_model(const struct report *r, const struct sm52_model *model, 
 
 static void print_models(const struct report *r)
 {
-    printf("\nWhole models, matmuls only: tokens a second of all sequences together, 1 to 16 at once; one with launches (%d a layer, %.1f us each); "
+    printf("\nWhole models, matmuls only: tokens a second of all sequences together, 1 to 16 at once; one with launches (%d a layer, %d of a "
+           "mixture, %.1f us each); "
            "one with ECC (assumed: %.0f%% of the\n"
            "bandwidth); prompt of 512. memory: what %.0f GB/s alone allow; issue: slots used at that rate.\n\n",
-           SM52_LAUNCHES_PER_LAYER, SM52_LAUNCH_S * 1e6, SM52_ECC_FACTOR * 100, SM52_READ_BYTES_S / 1e9);
-    printf("%-5s %-7s %6s %6s %5s %7s %7s %7s %7s %7s %8s %7s %8s\n", "model", "weights", "GB", "memory", "issue", "1", "2", "4", "8", "16",
+           SM52_LAUNCHES_PER_LAYER, SM52_LAUNCHES_PER_MIXTURE, SM52_LAUNCH_S * 1e6, SM52_ECC_FACTOR * 100, SM52_READ_BYTES_S / 1e9);
+    printf("%-13s %-7s %6s %6s %5s %7s %7s %7s %7s %7s %8s %7s %8s\n", "model", "weights", "GB", "memory", "issue", "1", "2", "4", "8", "16",
            "launches", "ECC", "prompt");
     for (size_t m = 0; m < sm52_n_models; m++)
         for (size_t i = 0; i < sm52_n_mixes; i++)

@@ -574,7 +574,7 @@ double sm52_hot_slots(const struct sm52_cost *cost)
 
 /* ---- time ---- */
 
-static void pick_bound(struct sm52_time *time)
+void sm52_pick_bound(struct sm52_time *time)
 {
     time->bound = SM52_MEMORY;
     for (int i = 0; i < SM52_N_BOUNDS; i++)
@@ -620,7 +620,7 @@ struct sm52_time sm52_matmul_time(const struct sm52_cost *cost, uint64_t n_rows,
     }
     /* a warp issues at most one instruction a clock, and waits for what it loads */
     time.limit_s[SM52_LATENCY] = n * (cost->flight.wait_clocks + work->slots) / (cost->occupancy.n_warps * SM52_SMS * SM52_CLOCK_HZ);
-    pick_bound(&time);
+    sm52_pick_bound(&time);
     return time;
 }
 
@@ -630,83 +630,6 @@ struct sm52_time sm52_pass_time(const struct sm52_cost *cost)
 
     pipe_limits(&time, &cost->pass, 1);
     time.limit_s[SM52_LATENCY] = (cost->flight.wait_clocks + cost->pass.slots) / (cost->occupancy.n_warps * SM52_SMS * SM52_CLOCK_HZ);
-    pick_bound(&time);
+    sm52_pick_bound(&time);
     return time;
-}
-
-/* ---- whole models ---- */
-
-/* The shapes of Llama 3.2 1B, Llama 3.1 8B and Qwen2.5 14B. */
-const struct sm52_model sm52_models[] = {
-    {"1b", 16, 2048, 2048, 512, 8192, 128256},
-    {"8b", 32, 4096, 4096, 1024, 14336, 128256},
-    {"14b", 48, 5120, 5120, 1024, 13824, 152064},
-};
-/* llama.cpp's mixes give attn_v and ffn_down Q6_K in about half of the layers. */
-const struct sm52_mix sm52_mixes[] = {
-    {"F16", M40_DTYPE_F16, M40_DTYPE_F16, M40_DTYPE_F16},           {"Q8_0", M40_DTYPE_Q8_0, M40_DTYPE_Q8_0, M40_DTYPE_Q8_0},
-    {"Q4_0", M40_DTYPE_Q4_0, M40_DTYPE_Q4_0, M40_DTYPE_Q6_K},       {"Q4_K_M", M40_DTYPE_Q4_K, M40_DTYPE_Q6_K, M40_DTYPE_Q6_K},
-    {"Q5_K_M", M40_DTYPE_Q5_K, M40_DTYPE_Q6_K, M40_DTYPE_Q6_K},     {"Q6_K", M40_DTYPE_Q6_K, M40_DTYPE_Q6_K, M40_DTYPE_Q6_K},
-    {"IQ4_XS", M40_DTYPE_IQ4_XS, M40_DTYPE_IQ4_XS, M40_DTYPE_Q6_K},
-};
-const size_t sm52_n_models = sizeof sm52_models / sizeof sm52_models[0], sm52_n_mixes = sizeof sm52_mixes / sizeof sm52_mixes[0];
-
-struct sum {
-    const struct sm52_cost *costs;
-    size_t n_costs;
-    enum sm52_family family;
-    uint32_t n_tokens;
-    double read_bytes_s;
-    struct sm52_prediction *out;
-};
-
-/* n matrices of one type and shape; of the GEMM kernels by the fastest. */
-static bool add_matrix(const struct sum *sum, uint32_t dtype, double n, uint32_t n_rows, uint32_t n_cols, uint32_t n_tokens)
-{
-    struct sm52_time best = {.s = -1};
-
-    for (size_t i = 0; i < sum->n_costs; i++) {
-        const struct sm52_cost *cost = &sum->costs[i];
-        struct sm52_time time;
-
-        if (cost->family != sum->family || cost->format->type->number != dtype || (sum->family == SM52_MATVEC && cost->n_tokens != sum->n_tokens))
-            continue;
-        time = sm52_matmul_time(cost, n_rows, n_cols, n_tokens, sum->read_bytes_s);
-        if (best.s < 0 || time.s < best.s)
-            best = time;
-    }
-    if (best.s < 0)
-        return false;
-    sum->out->s += n * best.s;
-    sum->out->memory_s += n * best.limit_s[SM52_MEMORY];
-    sum->out->issue_s += n * best.limit_s[SM52_ISSUE];
-    sum->out->bytes += n * best.limit_s[SM52_MEMORY] * sum->read_bytes_s;
-    return true;
-}
-
-/* Layers that llama.cpp's mixes give more bits: the first and the last eighth, and every third between. */
-static uint32_t n_more_layers(uint32_t n_layers)
-{
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < n_layers; i++)
-        n += i < n_layers / 8 || i >= 7 * n_layers / 8 || (i - n_layers / 8) % 3 == 2;
-    return n;
-}
-
-bool sm52_predict(const struct sm52_cost *costs, size_t n_costs, const struct sm52_model *m, const struct sm52_mix *mix, enum sm52_family family,
-                  uint32_t n_tokens, double read_bytes_s, struct sm52_prediction *out)
-{
-    const struct sum sum = {costs, n_costs, family, n_tokens, read_bytes_s, out};
-    const double layers = m->n_layers, more = n_more_layers(m->n_layers);
-    const uint32_t n_outputs = family == SM52_GEMM ? 1 : n_tokens; /* of a prompt only the last token needs logits */
-
-    memset(out, 0, sizeof *out);
-    return add_matrix(&sum, mix->base, layers * 2, m->n_q, m->n_embd, n_tokens) &&         /* q, o */
-           add_matrix(&sum, mix->base, layers * 2 - more, m->n_kv, m->n_embd, n_tokens) && /* k, most v */
-           add_matrix(&sum, mix->base, layers * 2, m->n_ffn, m->n_embd, n_tokens) &&       /* gate, up */
-           add_matrix(&sum, mix->base, layers - more, m->n_embd, m->n_ffn, n_tokens) &&    /* most down */
-           add_matrix(&sum, mix->more, more, m->n_kv, m->n_embd, n_tokens) &&              /* other v */
-           add_matrix(&sum, mix->more, more, m->n_embd, m->n_ffn, n_tokens) &&             /* other down */
-           add_matrix(&sum, mix->output, 1, m->n_vocab, m->n_embd, n_outputs);
 }

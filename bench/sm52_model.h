@@ -92,6 +92,9 @@ struct sm52_time {
     enum sm52_bound bound;
 };
 
+/* Sets bound and s by the limits. */
+void sm52_pick_bound(struct sm52_time *time);
+
 /* read_bytes_s: SM52_READ_BYTES_S, times SM52_ECC_FACTOR with ECC. SM52_MATVEC: n_tokens is the kernel's. */
 struct sm52_time sm52_matmul_time(const struct sm52_cost *cost, uint64_t n_rows, uint64_t n_cols, uint64_t n_tokens, double read_bytes_s);
 /* SM52_OTHER: the limit that binds one pass with all SMs busy, and its clocks of an SM, each. */
@@ -102,12 +105,14 @@ struct sm52_time sm52_pass_time(const struct sm52_cost *cost);
 struct sm52_model {
     const char *name;
     uint32_t n_layers, n_embd, n_q, n_kv, n_ffn, n_vocab;
+    uint32_t n_experts, n_used; /* mixtures: n_ffn is an expert's; n_experts 0: dense */
 };
 
 /* A mix of weight types: of most matrices, of attn_v and ffn_down in the layers that get more bits, and of the output matrix. */
 struct sm52_mix {
     const char *name;
     uint32_t base, more, output; /* dtypes */
+    uint32_t experts;            /* of all matrices of experts; 0 (as F32): base and more */
 };
 
 extern const struct sm52_model sm52_models[];
@@ -120,11 +125,14 @@ struct sm52_prediction {
     double memory_s, issue_s; /* what memory and issue alone would take */
 };
 
-/* A step over n_tokens tokens: with the mat-vec kernels of that many tokens (1, 2, 4, 8, 16), or with the GEMM kernels. false: a kernel that it needs was not read. */
+/* A step over n_tokens tokens: with the mat-vec kernels of that many tokens (1, 2, 4, 8, 16), or with the GEMM kernels. false: a kernel that it needs was not read, or a row of
+ * the model is no whole blocks of the mix. Mixtures: few tokens go through the mat-vec kernel of one, a pair of token and expert at a time; choices are taken for random. */
 bool sm52_predict(const struct sm52_cost *costs, size_t n_costs, const struct sm52_model *model, const struct sm52_mix *mix, enum sm52_family family,
                   uint32_t n_tokens, double read_bytes_s, struct sm52_prediction *out);
 
 /* Kernels of a layer that a step of one token launches, for the launch share: norm and QKV, rope_append, attention and its merge, o, norm and gate+up and SwiGLU, down. */
 #define SM52_LAUNCHES_PER_LAYER 7
+/* Of a mixture: norm, router, route, gate+up and their product, down, combine instead of the last two. */
+#define SM52_LAUNCHES_PER_MIXTURE 11
 
 #endif

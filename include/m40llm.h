@@ -198,8 +198,8 @@ M40LLM_API m40llm_status m40llm_writer_data(m40llm_writer *w, const void *data, 
 M40LLM_API m40llm_status m40llm_writer_finish(m40llm_writer *w, m40llm_error *err);
 M40LLM_API void m40llm_writer_close(m40llm_writer **w);
 
-/* Writes a deterministic random model. shape: "tiny", "1b" (Llama-3.2-1B's dimensions), "8b" (Llama-3-8B's), "14b" (Qwen2.5-14B's);
- * m40llm_synth_shapes() lists them, separated by spaces. type: the matrices' type, e.g. "q4_k". The same arguments give the same bytes
+/* Writes a deterministic random model. shape: "tiny", "1b" (Llama-3.2-1B's dimensions), "8b" (Llama-3-8B's), "14b" (Qwen2.5-14B's), and the mixtures "tiny-moe",
+ * "qwen3-30b-a3b" and "gpt-oss-20b"; NAME/LAYERS has fewer layers. m40llm_synth_shapes() lists them, separated by spaces. type: the matrices' type, e.g. "q4_k". The same arguments give the same bytes
  * on any machine. Weights are random blocks with scales that keep activations finite, not quantised floats. */
 M40LLM_API m40llm_status m40llm_synth_write(const char *shape, const char *type, const char *path, m40llm_progress_fn progress, void *user,
                                             m40llm_error *err);
@@ -341,6 +341,10 @@ typedef struct m40llm_model_info {
     uint64_t weight_bytes;           /* of all tensors the model uses, as stored in the file */
     uint64_t weight_bytes_per_token; /* of those, what decoding one token reads */
     uint64_t kv_bytes_per_token;     /* of KV cache, for the kv_type asked */
+    uint64_t n_active_parameters;    /* of n_parameters, those that one token uses: of a mixture's experts the chosen ones */
+    uint64_t expert_bytes;           /* of weight_bytes, that of experts */
+    uint32_t window;                 /* tokens that layers with a window see; 0: no layer has one */
+    uint64_t window_kv_bytes_per_token; /* of kv_bytes_per_token, that of layers with a window */
 } m40llm_model_info;
 
 /* Reads and validates a file's hyper-parameters and tensor list without loading anything. BAD_MODEL or UNSUPPORTED say what is wrong. */

@@ -3,7 +3,7 @@
 #
 # NVDISASM  default: the one beside ptxas
 
-SM52_SRCS := bench/sm52_parse.c bench/sm52_model.c
+SM52_SRCS := bench/sm52_parse.c bench/sm52_model.c bench/sm52_predict.c
 SM52_OBJS := $(SM52_SRCS:%.c=$(BUILD)/obj/%.o)
 SM52_COST := $(BUILD)/sm52-cost
 SM52_LISTINGS := $(KERNEL_NAMES:%=$(BUILD)/sm52/%.sass)
@@ -35,7 +35,7 @@ $(BUILD)/tests/test_sm52_cost: private LIB_LIBS := $(LIB_A) $(LIB_LIBS)
 # bench-kernels: the operations of the CUDA backend on a card, against its measured limits. `make bench-kernels BENCH_ARGS='--types q4_k --tokens 1,8'` runs it.
 
 BENCH_ARGS ?=
-BENCH_SRCS := bench/bench_kernels.c bench/bench_device.c bench/bench_cases.c bench/bench_load.c bench/bench_report.c
+BENCH_SRCS := bench/bench_kernels.c bench/bench_device.c bench/bench_cases.c bench/bench_experts.c bench/bench_load.c bench/bench_report.c
 BENCH_OBJS := $(BENCH_SRCS:%.c=$(BUILD)/obj/%.o)
 BENCH_BIN := $(BUILD)/bench-kernels
 

@@ -73,3 +73,11 @@ uint64_t m40_matrix_device_bytes(const struct m40_format *format, uint64_t n_row
 
     return m40_format_tiled_bytes(format, n_rows, n_cols, &n_bytes) ? n_bytes : UINT64_MAX;
 }
+
+m40llm_status m40_route_check(const struct m40_route_args *args, m40llm_error *err)
+{
+    if (args->n_used >= 1 && args->n_used <= args->n_experts && args->n_used <= M40_MAX_EXPERTS_USED && args->n_experts <= M40_MAX_EXPERTS)
+        return M40LLM_OK;
+    return m40_fail(err, M40LLM_UNSUPPORTED, "%u of %u experts: at most %d of %d", args->n_used, args->n_experts, M40_MAX_EXPERTS_USED,
+                    M40_MAX_EXPERTS);
+}

@@ -7,6 +7,7 @@
 #ifndef M40_BACKEND_BACKEND_H
 #define M40_BACKEND_BACKEND_H
 
+#include "base/act.h"
 #include "base/status.h"
 #include "tensor/format.h"
 
@@ -30,8 +31,10 @@ struct m40_workload {
     uint32_t n_rows;   /* widest matmul output */
     uint32_t n_heads, head_dim;
     uint32_t n_ctx;
-    uint64_t n_weights;  /* of the largest matrix of a matmul; 0: as many as n_rows * n_cols */
-    uint64_t read_bytes; /* that are read at once with one wait; what read() is asked for beyond this, or beyond 64 MiB, may take several */
+    uint32_t n_used;        /* experts of a token; 0: there are none */
+    uint32_t n_expert_cols; /* widest input of an expert_matmul that has a row for each of a token's experts */
+    uint64_t n_weights;     /* of the largest matrix of a matmul; 0: as many as n_rows * n_cols */
+    uint64_t read_bytes;    /* that are read at once with one wait; what read() is asked for beyond this, or beyond 64 MiB, may take several */
 };
 
 /* Rows of a matrix, one after another, in host memory and in the file's format. */
@@ -48,6 +51,8 @@ enum { M40_MATMUL_HALF = 4 };    /* chunks in the sum of half a group */
 enum { M40_MATMUL_GROUP = 8 };   /* chunks in a group sum: its first half and its second */
 enum { M40_NORM_LANES = 256 };   /* partial sums of a norm */
 enum { M40_STACK_ROWS = 32 };    /* see matrix_create_stacked */
+enum { M40_MAX_EXPERTS = 512 };
+enum { M40_MAX_EXPERTS_USED = 32 }; /* by a token */
 
 /* One layer's KV cache: [n_pages][k, v][n_kv_heads][M40_KV_PAGE][head_dim] of type. head_dim is a multiple of 8. */
 struct m40_kv_layer {
@@ -77,13 +82,16 @@ struct m40_embed_args {
     m40_addr ids;                   /* int32 [n_tokens], each < n_vocab */
     m40_addr y;                     /* [n_tokens][n_cols] */
     uint32_t n_tokens;
+    float scale; /* that every value is multiplied by; 1: as they are */
 };
 
-/* y = x / sqrt(mean(x^2) + eps) * weight, for each row. y may be x. */
+/* y = x / sqrt(mean(x^2) + eps) * weight, then + residual if residual, for each row. y may be x or residual. */
 struct m40_rms_norm_args {
-    m40_addr x, y;   /* [n_rows][n_cols] */
-    m40_addr weight; /* [n_cols] */
+    m40_addr x, y;     /* [n_rows] rows of n_cols, stride floats apart */
+    m40_addr weight;   /* [n_cols] */
+    m40_addr residual; /* as x, or 0 */
     uint32_t n_rows, n_cols;
+    uint32_t stride; /* 0: n_cols */
     float eps;
 };
 
@@ -107,13 +115,14 @@ struct m40_rope_append_args {
     uint32_t q_stride, kv_stride; /* floats from one token's row to the next one's */
     m40_addr q_norm, k_norm;      /* [head_dim] weights, or 0: no norm; head_dim is at most M40_NORM_LANES */
     float norm_eps;
-    m40_addr table; /* [n_ctx][n_rot / 2][cos, sin] */
-    uint32_t n_heads, n_rot;
+    m40_addr table;          /* [n_ctx][n_rot / 2][cos, sin] */
+    m40_addr q_table;        /* as table, for q; 0: the same */
+    uint32_t n_heads, n_rot; /* n_rot 0: nothing is rotated */
     enum m40_rope_style style;
 };
 
 /* Causal attention of every row over positions max(0, pos - window + 1) .. pos (window 0: from 0 on) of its own sequence, whose K and V are already in the cache. Head h reads KV head
- * h / (n_heads / n_kv_heads). Pages with no position that a row of the step sees are not read, and their entries in the page table may be anything. */
+ * h / (n_heads / n_kv_heads). A score is scale * (q . k); with a soft-cap softcap * tanh(score / softcap). A sink is one more score of its head, of a position without a V. Pages with no position that a row of the step sees are not read, and their entries in the page table may be anything. */
 struct m40_attention_args {
     const struct m40_kv_layer *kv;
     const struct m40_rows *rows;
@@ -123,13 +132,30 @@ struct m40_attention_args {
     uint32_t n_heads;
     uint32_t window; /* 0: none */
     float scale;
+    float softcap;  /* 0: none */
+    m40_addr sinks; /* [n_heads] or 0: none */
 };
 
-/* y = silu(gate) * up. Where stride is n_cols, y may be gate or up. */
-struct m40_silu_mul_args {
+/* How gate and up become one. */
+struct m40_act_params {
+    enum m40_act act;
+    float alpha, limit; /* of M40_ACT_SWIGLU_OAI */
+};
+
+/* y = act(gate, up). Where stride is n_cols, y may be gate or up. */
+struct m40_glu_args {
     m40_addr gate, up; /* [n_rows] rows of n_cols, stride floats apart */
     m40_addr y;        /* [n_rows][n_cols] */
     uint32_t n_rows, n_cols, stride;
+    struct m40_act_params act;
+};
+
+/* x = scale * x; with a soft-cap x = softcap * tanh(scale * x / softcap). In place. */
+struct m40_softcap_args {
+    m40_addr x; /* [n] */
+    uint64_t n;
+    float scale;
+    float softcap; /* 0: none */
 };
 
 /* y[i] = x[rows[i]]: rows of n_cols floats. */
@@ -138,6 +164,50 @@ struct m40_gather_rows_args {
     m40_addr rows; /* int32 [n_rows] */
     m40_addr y;    /* [n_rows][n_cols] */
     uint32_t n_rows, n_cols;
+};
+
+enum m40_gating {
+    M40_GATING_SOFTMAX,
+    M40_GATING_SIGMOID,
+};
+
+/* Which n_used of n_experts each token goes to, greatest logits first, and with what weights ("route" of docs/numerics.md). A token never goes to an expert twice. */
+struct m40_route_args {
+    m40_addr logits;                      /* [n_tokens][n_experts] */
+    m40_addr selection_bias;              /* [n_experts], added for the choice only; 0: none */
+    m40_addr ids;                         /* int32 [n_tokens][n_used], by rank */
+    m40_addr weights;                     /* [n_tokens][n_used] */
+    m40_addr plan;                        /* m40_expert_plan_bytes of the backend's own notes, aligned to 16, for the expert_matmuls that follow */
+    uint32_t n_tokens, n_experts, n_used; /* n_used <= n_experts <= M40_MAX_EXPERTS, n_used <= M40_MAX_EXPERTS_USED */
+    enum m40_gating gating;
+    bool is_normalised; /* a token's weights add up to scale */
+    float scale;
+};
+
+/* A matmul for each pair p of a token and one of its experts, p = token * n_used + rank: y[p] = x times the matrix of expert ids[p], + its bias. */
+struct m40_expert_matmul_args {
+    const struct m40_matrix *
+        w; /* the experts' matrices on top of each other, all of n_rows rows, a multiple of M40_STACK_ROWS; where is_gated, made by matrix_create_interleaved */
+    m40_addr ids, plan; /* as route left them */
+    m40_addr x;         /* a row of w->n_cols for each token, or, where has_pair_rows, for each pair */
+    m40_addr bias;      /* [n_experts][rows of y] or 0 */
+    m40_addr up_bias;   /* is_gated: that of up, where bias is gate's */
+    m40_addr y;         /* [n_tokens * n_used][n_rows]; not x */
+    uint32_t n_experts, n_tokens, n_used;
+    bool has_pair_rows;
+    bool is_gated; /* a matrix is gate and up; y, of half as many columns, is act(gate, up) */
+    struct m40_act_params act;
+};
+
+/* y[t] = weights[t][0] * x[t][0] + weights[t][1] * x[t][1] ..., then + sigmoid(shared_gate[t]) * shared[t], then + residual[t]. */
+struct m40_combine_args {
+    m40_addr x;           /* [n_tokens][n_used][n_cols] */
+    m40_addr weights;     /* [n_tokens][n_used] */
+    m40_addr shared;      /* [n_tokens][n_cols], of an expert that every token goes to; or 0 */
+    m40_addr shared_gate; /* [n_tokens], or 0: the shared expert counts in full */
+    m40_addr residual;    /* [n_tokens][n_cols] */
+    m40_addr y;           /* [n_tokens][n_cols]; may be residual */
+    uint32_t n_tokens, n_used, n_cols;
 };
 
 /* The column of every row's greatest element: the lowest of several, never a NaN, 0 where all are -inf or NaN. */
@@ -197,6 +267,9 @@ struct m40_backend_ops {
      * rows. NULL: this backend's matrices stay where they are. */
     m40llm_status (*matrix_create_stacked)(struct m40_backend *be, const struct m40_format *format, uint64_t n_cols,
                                            const struct m40_matrix_part *parts, uint32_t n_parts, struct m40_matrix *out, m40llm_error *err);
+    /* Two matrices of as many rows, a multiple of M40_STACK_ROWS, as one: M40_STACK_ROWS rows of the first, as many of the second, and so on. NULL where matrix_create_stacked is. */
+    m40llm_status (*matrix_create_interleaved)(struct m40_backend *be, const struct m40_format *format, uint64_t n_cols,
+                                               const struct m40_matrix_part parts[2], struct m40_matrix *out, m40llm_error *err);
     /* No more matrices for now: releases the memory that is kept from one to the next. May be called at any time; NULL: there is none. */
     void (*matrix_create_end)(struct m40_backend *be);
     m40llm_status (*copy)(struct m40_backend *be, m40_addr dst, m40_addr src, uint64_t n_bytes,
@@ -205,16 +278,21 @@ struct m40_backend_ops {
     m40llm_status (*embed)(struct m40_backend *be, const struct m40_embed_args *args, m40llm_error *err);
     m40llm_status (*rms_norm)(struct m40_backend *be, const struct m40_rms_norm_args *args, m40llm_error *err);
     m40llm_status (*matmul)(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
-    /* rms_norm, then matmul of what that gives: matmul->x is norm->y, and what norm->y holds afterwards is undefined. NULL: this backend gains nothing by doing both at once. */
+    /* rms_norm (dense, without a residual), then matmul of what that gives: matmul->x is norm->y, and what norm->y holds afterwards is undefined. NULL: this backend gains nothing by doing both at once. */
     m40llm_status (*norm_matmul)(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *matmul,
                                  m40llm_error *err);
-    /* norm_matmul whose result is gate and, behind it, up: y [n_tokens][n_rows / 2] = silu(gate) * up. matmul has no bias and no residual; what matmul->y holds afterwards is undefined. NULL as above. */
-    m40llm_status (*norm_swiglu)(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *matmul, m40_addr y,
-                                 m40llm_error *err);
+    /* norm_matmul whose result is gate and, behind it, up: y [n_tokens][n_rows / 2] = act(gate, up). matmul has no bias and no residual; what matmul->y holds afterwards is undefined. NULL as above. */
+    m40llm_status (*norm_glu)(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *matmul,
+                              const struct m40_act_params *act, m40_addr y, m40llm_error *err);
     m40llm_status (*rope_append)(struct m40_backend *be, const struct m40_rope_append_args *args, m40llm_error *err);
     m40llm_status (*attention)(struct m40_backend *be, const struct m40_attention_args *args, m40llm_error *err);
-    m40llm_status (*silu_mul)(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
+    m40llm_status (*glu)(struct m40_backend *be, const struct m40_glu_args *args, m40llm_error *err);
+    m40llm_status (*softcap)(struct m40_backend *be, const struct m40_softcap_args *args, m40llm_error *err);
     m40llm_status (*gather_rows)(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);
+    m40llm_status (*route)(struct m40_backend *be, const struct m40_route_args *args, m40llm_error *err);
+    /* is_gated: where the backend has matrix_create_interleaved. */
+    m40llm_status (*expert_matmul)(struct m40_backend *be, const struct m40_expert_matmul_args *args, m40llm_error *err);
+    m40llm_status (*combine)(struct m40_backend *be, const struct m40_combine_args *args, m40llm_error *err);
     m40llm_status (*argmax)(struct m40_backend *be, const struct m40_argmax_args *args, m40llm_error *err);
     m40llm_status (*sample)(struct m40_backend *be, const struct m40_sample_args *args, m40llm_error *err);
 
@@ -249,5 +327,9 @@ void m40_cpu_describe(m40llm_device_info *out);
 /* Device bytes of a matrix on a card (the CPU keeps none), and of scratch memory for a workload; for estimates made without a device. */
 uint64_t m40_matrix_device_bytes(const struct m40_format *format, uint64_t n_rows, uint64_t n_cols);
 uint64_t m40_scratch_device_bytes(const struct m40_workload *workload);
+/* The bounds of struct m40_route_args; UNSUPPORTED. */
+m40llm_status m40_route_check(const struct m40_route_args *args, m40llm_error *err);
+/* Of route's plan, on any backend. */
+uint64_t m40_expert_plan_bytes(uint32_t n_pairs, uint32_t n_experts);
 
 #endif

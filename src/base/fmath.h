@@ -55,6 +55,30 @@ M40_HD float m40_expf_down(float x)
     return x < -104.0f ? 0.0f : y;
 }
 
+/* tanh x, within 2.5 ulp: e = e^(2|x|) - 1 without cancellation (2^n (e^r - 1) + (2^n - 1), r as in m40_expf_within), e / (e + 2), x's sign. From |x| = 10 on it is 1. NaN gives NaN. */
+M40_HD float m40_tanhf(float x)
+{
+    const float magic = 12582912.0f;
+    const unsigned sign = m40_f32_to_bits(x) & 0x80000000u;
+    float y = m40_bits_to_f32(m40_f32_to_bits(x) & 0x7fffffffu) * 2.0f, t, n, r, p, two_n, e;
+
+    y = y > 20.0f ? 20.0f : y;
+    t = m40_fmaf(y, 1.44269504f, magic);
+    n = t - magic;
+    r = m40_fmaf(n, -0.693145752f, y);
+    r = m40_fmaf(n, -1.42860677e-6f, r);
+    p = 1.98412698e-4f;
+    p = m40_fmaf(p, r, 1.38888889e-3f);
+    p = m40_fmaf(p, r, 8.33333333e-3f);
+    p = m40_fmaf(p, r, 4.16666667e-2f);
+    p = m40_fmaf(p, r, 1.66666667e-1f);
+    p = m40_fmaf(p, r, 0.5f);
+    p = m40_fmaf(p * r, r, r);
+    two_n = m40_bits_to_f32((m40_f32_to_bits(t) - m40_f32_to_bits(magic) + 127u) << 23);
+    e = m40_fmaf(two_n, p, two_n - 1.0f);
+    return m40_bits_to_f32(m40_f32_to_bits(e / (e + 2.0f)) | sign);
+}
+
 /* silu(g) * u. */
 M40_HD float m40_swiglu(float g, float u)
 {

@@ -58,6 +58,11 @@ static void print_metadata(const m40llm_file *file)
     }
 }
 
+static double mib(uint64_t n_bytes)
+{
+    return (double)n_bytes / 1048576.0;
+}
+
 static void print_tensors(const m40llm_file *file)
 {
     struct {
@@ -76,7 +81,7 @@ static void print_tensors(const m40llm_file *file)
         printf("  %-36s %-8s [", clean(name), t.type_name);
         for (uint32_t d = t.n_dims; d > 0; d--)
             printf("%" PRIu64 "%s", t.dims[d - 1], d > 1 ? ", " : "]");
-        printf("  %.2f MiB%s\n", (double)t.size_bytes / 1048576.0, t.is_readable ? "" : "  (cannot be used)");
+        printf("  %.2f MiB%s\n", mib(t.size_bytes), t.is_readable ? "" : "  (cannot be used)");
         while (k < n_types && strcmp(types[k].name, t.type_name) != 0)
             k++;
         if (k == n_types && n_types < MAX_TYPES) {
@@ -95,6 +100,46 @@ static void print_tensors(const m40llm_file *file)
                (double)types[k].n_bytes / 1048576.0);
 }
 
+/* The longest context whose memory is at most n_bytes, in whole pages of the KV cache, up to the model's own; 0: none. */
+static m40llm_status longest_context(const m40llm_file *file, const m40llm_model_info *info, const struct cli_settings *settings, uint64_t n_bytes,
+                                     uint32_t *out, m40llm_error *err)
+{
+    enum { PAGE = 32 };
+    uint32_t fits = 0, beyond = info->n_ctx_train / PAGE + 1;
+
+    while (beyond - fits > 1) {
+        uint32_t middle = fits + (beyond - fits) / 2;
+        uint64_t weights, kv, other;
+        m40llm_status status = m40llm_file_memory_needed(file, middle * PAGE, cli_kv_type(settings), settings->chunk, &weights, &kv, &other, err);
+
+        if (status != M40LLM_OK)
+            return status;
+        *(weights + kv + other <= n_bytes ? &fits : &beyond) = middle;
+    }
+    *out = fits * PAGE;
+    return M40LLM_OK;
+}
+
+/* What fits on the cards that this program is for: with error correction switched on a sixteenth of their memory is gone, and the driver keeps some. */
+static int print_contexts(const m40llm_file *file, const char *path, const m40llm_model_info *info, const struct cli_settings *settings)
+{
+    static const uint32_t sizes_gib[] = {12, 24};
+
+    for (size_t i = 0; i < sizeof sizes_gib / sizeof *sizes_gib; i++) {
+        uint64_t usable = ((uint64_t)sizes_gib[i] << 30) / 16 * 15 - (128 << 20);
+        uint32_t n_ctx;
+        m40llm_error err;
+
+        if (longest_context(file, info, settings, usable, &n_ctx, &err) != M40LLM_OK)
+            return cli_fail_at(path, &err);
+        if (n_ctx == 0)
+            printf("a card of %u GB: too small\n", sizes_gib[i]);
+        else
+            printf("a card of %u GB: a context of %u tokens%s\n", sizes_gib[i], n_ctx, n_ctx + 32 > info->n_ctx_train ? " (the model's)" : "");
+    }
+    return CLI_OK;
+}
+
 static int print_memory(const m40llm_file *file, const char *path, const struct cli_settings *settings)
 {
     m40llm_model_info info;
@@ -108,11 +153,19 @@ static int print_memory(const m40llm_file *file, const char *path, const struct 
     printf("model: %s (%s), %.3g B parameters, %u layers, width %u, %u heads on %u KV heads of %u, FFN %u, vocabulary %u, trained for %u tokens\n",
            info.name, info.architecture, (double)info.n_parameters * 1e-9, info.n_layers, info.n_embd, info.n_heads, info.n_kv_heads, info.head_dim,
            info.n_ff, info.n_vocab, info.n_ctx_train);
+    if (info.n_active_parameters < info.n_parameters)
+        printf("parameters that a token uses: %.3g B of %.3g B\n", (double)info.n_active_parameters * 1e-9, (double)info.n_parameters * 1e-9);
     if (m40llm_file_memory_needed(file, n_ctx, cli_kv_type(settings), settings->chunk, &weights, &kv, &other, &err) != M40LLM_OK)
         return cli_fail_at(path, &err);
-    printf("device memory for a context of %u: %.1f MiB (weights %.1f, KV cache %.1f, other %.1f)\n", n_ctx,
-           (double)(weights + kv + other) / 1048576.0, (double)weights / 1048576.0, (double)kv / 1048576.0, (double)other / 1048576.0);
-    return CLI_OK;
+    printf("device memory for a context of %u: %.1f MiB (weights %.1f, KV cache %.1f, other %.1f)\n", n_ctx, mib(weights + kv + other), mib(weights),
+           mib(kv), mib(other));
+    if (info.expert_bytes)
+        printf("of the weights %.1f MiB are dense, %.1f MiB experts\n", mib(info.weight_bytes - info.expert_bytes), mib(info.expert_bytes));
+    if (info.window_kv_bytes_per_token)
+        printf("of the KV cache %.1f MiB belong to layers that see the whole context, %.1f MiB to layers with a window of %u tokens\n",
+               mib(kv / info.kv_bytes_per_token * (info.kv_bytes_per_token - info.window_kv_bytes_per_token)),
+               mib(kv / info.kv_bytes_per_token * info.window_kv_bytes_per_token), info.window);
+    return print_contexts(file, path, &info, settings);
 }
 
 int cmd_info(struct cli_settings *settings)

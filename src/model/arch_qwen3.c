@@ -4,9 +4,7 @@
 static const struct m40_weight_slot slots[] = {M40_SLOTS_DENSE, M40_SLOTS_QKV_BIAS(true), M40_SLOTS_QK_NORM};
 
 const struct m40_arch m40_arch_qwen3 = {
-    .name = "qwen3",
     .rope_style = M40_ROPE_NEOX,
-    .has_qk_norm = true,
     .layer_slots = slots,
     .n_layer_slots = sizeof slots / sizeof *slots,
 };

@@ -1,5 +1,5 @@
 /* One step of the decoder, written once as backend operations: prefill and decode are both rows. Nothing is allocated here. */
-#include "model/forward.h"
+#include "model/forward_step.h"
 
 #include "backend/sample.h"
 #include "base/half.h"
@@ -8,17 +8,6 @@
 
 /* Steps of at most this many tokens come again in the same shape: they are decoding. */
 enum { MAX_RECORDED_TOKENS = 16 };
-
-/* A step in flight. */
-struct step {
-    struct m40_forward *f;
-    const struct m40_batch *batch;
-    struct m40_rows rows;
-    m40_addr ids, logit_rows, sampling;
-    enum m40_step_end end;
-    const struct m40_sample_row *params; /* [n_logits], with M40_STEP_SAMPLE */
-    m40llm_error *err;
-};
 
 /* ---- the batch: trusted only after this ---- */
 
@@ -95,13 +84,13 @@ static uint32_t leading_single_rows(const struct m40_batch *b)
     return n;
 }
 
-static bool is_recorded(const struct step *s)
+static bool is_recorded(const struct m40_step *s)
 {
     return s->f->backend->ops.step_begin && s->batch->n_tokens <= MAX_RECORDED_TOKENS;
 }
 
 /* The step's integers go up in one piece, as far as the highest slot in use; of each slot only the pages that are read are taken from the caller. */
-static m40llm_status upload_inputs(struct step *s)
+static m40llm_status upload_inputs(struct m40_step *s)
 {
     struct m40_forward *f = s->f;
     const struct m40_batch *b = s->batch;
@@ -141,145 +130,10 @@ static m40llm_status upload_inputs(struct step *s)
     return f->backend->ops.write(f->backend, f->inputs, f->staging, 4 * n_ints, s->err);
 }
 
-/* ---- the operations, with what is the same in every call left out ---- */
-
-static m40llm_status rms_norm(const struct step *s, m40_addr x, m40_addr weight, m40_addr y, uint32_t n_rows, uint32_t n_cols)
-{
-    struct m40_rms_norm_args args = {x, y, weight, n_rows, n_cols, s->f->model->config.norm_eps};
-
-    return s->f->backend->ops.rms_norm(s->f->backend, &args, s->err);
-}
-
-static m40llm_status matmul(const struct step *s, const struct m40_matrix *w, m40_addr x, m40_addr bias, m40_addr residual, m40_addr y,
-                            uint32_t n_rows)
-{
-    struct m40_matmul_args args = {.w = w, .x = x, .bias = bias, .residual = residual, .y = y, .n_tokens = n_rows};
-
-    return s->f->backend->ops.matmul(s->f->backend, &args, s->err);
-}
-
-/* matmul of rms_norm(x), which may be left in f->normed. */
-static m40llm_status norm_matmul(const struct step *s, m40_addr x, m40_addr weight, const struct m40_matrix *w, m40_addr bias, m40_addr y,
-                                 uint32_t n_rows)
-{
-    m40llm_status status = M40LLM_OK;
-    m40llm_error *err = s->err;
-    struct m40_forward *f = s->f;
-    struct m40_rms_norm_args norm = {x, f->normed, weight, n_rows, f->model->config.n_embd, f->model->config.norm_eps};
-    struct m40_matmul_args args = {.w = w, .x = f->normed, .bias = bias, .y = y, .n_tokens = n_rows};
-
-    if (f->backend->ops.norm_matmul)
-        return f->backend->ops.norm_matmul(f->backend, &norm, &args, err);
-    M40_TRY(f->backend->ops.rms_norm(f->backend, &norm, err));
-    M40_TRY(f->backend->ops.matmul(f->backend, &args, err));
-fail:
-    return status;
-}
-
-/* ---- a layer ---- */
-
-/* q, k and v, and where they are: in rows of their own, or in one row a token. The addresses of args, and its strides, are set. */
-static m40llm_status project(const struct step *s, const struct m40_layer_weights *w, struct m40_rope_append_args *args)
-{
-    m40llm_status status = M40LLM_OK;
-    struct m40_forward *f = s->f;
-    const struct m40_model_config *c = &f->model->config;
-    uint32_t q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim, n = s->rows.n_tokens;
-
-    args->q = f->q;
-    if (w->qkv.n_rows) {
-        args->k = f->q + 4 * (uint64_t)q_dim;
-        args->v = args->k + 4 * (uint64_t)kv_dim;
-        args->q_stride = args->kv_stride = q_dim + 2 * kv_dim;
-        return norm_matmul(s, f->x, w->attn_norm, &w->qkv, w->qkv_bias, f->q, n);
-    }
-    M40_TRY(rms_norm(s, f->x, w->attn_norm, f->normed, n, c->n_embd));
-    args->k = f->k;
-    args->v = f->v;
-    args->q_stride = q_dim;
-    args->kv_stride = kv_dim;
-    M40_TRY(matmul(s, &w->q, f->normed, w->q_bias, 0, f->q, n));
-    M40_TRY(matmul(s, &w->k, f->normed, w->k_bias, 0, f->k, n));
-    M40_TRY(matmul(s, &w->v, f->normed, w->v_bias, 0, f->v, n));
-fail:
-    return status;
-}
-
-static m40llm_status attention_half(const struct step *s, uint32_t layer)
-{
-    m40llm_status status = M40LLM_OK;
-    m40llm_error *err = s->err;
-    struct m40_forward *f = s->f;
-    struct m40_backend *be = f->backend;
-    const struct m40_model_config *c = &f->model->config;
-    const struct m40_layer_weights *w = &f->model->layers[layer];
-    struct m40_rope_append_args turn = {
-        .kv = &f->kv[layer],
-        .rows = &s->rows,
-        .q_norm = w->q_norm,
-        .k_norm = w->k_norm,
-        .norm_eps = c->norm_eps,
-        .table = f->rope_table,
-        .n_heads = c->n_heads,
-        .n_rot = c->n_rot,
-        .style = c->rope_style,
-    };
-    struct m40_attention_args attention = {
-        .kv = &f->kv[layer], .rows = &s->rows, .q = f->q, .y = f->attn, .n_heads = c->n_heads, .scale = f->attn_scale};
-    uint32_t n = s->rows.n_tokens;
-
-    M40_TRY(project(s, w, &turn));
-    M40_TRY(be->ops.rope_append(be, &turn, err));
-    attention.q_stride = turn.q_stride;
-    M40_TRY(be->ops.attention(be, &attention, err));
-    M40_TRY(matmul(s, &w->attn_out, f->attn, 0, f->x, f->x, n));
-fail:
-    return status;
-}
-
-/* silu(gate) * up, into f->act. */
-static m40llm_status gate_up(const struct step *s, const struct m40_layer_weights *w)
-{
-    m40llm_status status = M40LLM_OK;
-    m40llm_error *err = s->err;
-    struct m40_forward *f = s->f;
-    struct m40_backend *be = f->backend;
-    const struct m40_model_config *c = &f->model->config;
-    uint32_t n = s->rows.n_tokens;
-    struct m40_rms_norm_args norm = {f->x, f->normed, w->ffn_norm, n, c->n_embd, c->norm_eps};
-    struct m40_matmul_args both = {.w = &w->gate_up, .x = f->normed, .y = f->gate, .n_tokens = n};
-    struct m40_silu_mul_args silu = {.gate = f->gate, .up = f->up, .y = f->act, .n_rows = n, .n_cols = c->n_ff, .stride = c->n_ff};
-
-    if (w->gate_up.n_rows && be->ops.norm_swiglu)
-        return be->ops.norm_swiglu(be, &norm, &both, f->act, err);
-    M40_TRY(be->ops.rms_norm(be, &norm, err));
-    if (w->gate_up.n_rows) {
-        M40_TRY(be->ops.matmul(be, &both, err));
-        silu.up = f->gate + 4 * (uint64_t)c->n_ff;
-        silu.stride = 2 * c->n_ff;
-    } else {
-        M40_TRY(matmul(s, &w->gate, f->normed, 0, 0, f->gate, n));
-        M40_TRY(matmul(s, &w->up, f->normed, 0, 0, f->up, n));
-    }
-    M40_TRY(be->ops.silu_mul(be, &silu, err));
-fail:
-    return status;
-}
-
-static m40llm_status feed_forward_half(const struct step *s, uint32_t layer)
-{
-    m40llm_status status = M40LLM_OK;
-    struct m40_forward *f = s->f;
-    const struct m40_layer_weights *w = &f->model->layers[layer];
-
-    M40_TRY(gate_up(s, w));
-    M40_TRY(matmul(s, &w->down, f->act, 0, f->x, f->x, s->rows.n_tokens));
-fail:
-    return status;
-}
+/* ---- issuing ---- */
 
 /* Only the rows whose logits are wanted go on to the output matrix. */
-static m40llm_status output(const struct step *s)
+static m40llm_status output(const struct m40_step *s)
 {
     m40llm_status status = M40LLM_OK;
     m40llm_error *err = s->err;
@@ -291,7 +145,9 @@ static m40llm_status output(const struct step *s)
     if (n == 0)
         return M40LLM_OK;
     M40_TRY(be->ops.gather_rows(be, &(struct m40_gather_rows_args){f->x, s->logit_rows, f->normed, n, c->n_embd}, err));
-    M40_TRY(norm_matmul(s, f->normed, f->model->output_norm, &f->model->output, 0, f->logits, n));
+    M40_TRY(m40_step_norm_matmul(s, f->normed, f->model->output_norm, &f->model->output, 0, f->logits, n));
+    if (c->logit_softcap > 0 || c->logit_scale != 1)
+        M40_TRY(be->ops.softcap(be, &(struct m40_softcap_args){f->logits, (uint64_t)n * c->n_vocab, c->logit_scale, c->logit_softcap}, err));
     if (s->end == M40_STEP_ARGMAX)
         M40_TRY(be->ops.argmax(be, &(struct m40_argmax_args){f->logits, f->tokens, n, c->n_vocab}, err));
     else if (s->end == M40_STEP_SAMPLE)
@@ -300,24 +156,24 @@ fail:
     return status;
 }
 
-static m40llm_status issue(const struct step *s)
+static m40llm_status issue(const struct m40_step *s)
 {
     m40llm_status status = M40LLM_OK;
     m40llm_error *err = s->err;
     struct m40_forward *f = s->f;
     struct m40_backend *be = f->backend;
 
-    M40_TRY(be->ops.embed(be, &(struct m40_embed_args){&f->model->embedding, s->ids, f->x, s->batch->n_tokens}, err));
+    M40_TRY(be->ops.embed(be, &(struct m40_embed_args){&f->model->embedding, s->ids, f->x, s->batch->n_tokens, f->model->config.embed_scale}, err));
     for (uint32_t layer = 0; layer < f->model->config.n_layers; layer++) {
-        M40_TRY(attention_half(s, layer));
-        M40_TRY(feed_forward_half(s, layer));
+        M40_TRY(m40_step_attention(s, layer));
+        M40_TRY(f->model->config.n_experts ? m40_step_mixture(s, layer) : m40_step_feed_forward(s, layer));
     }
     M40_TRY(output(s));
 fail:
     return status;
 }
 
-static m40llm_status issue_recorded(const struct step *s)
+static m40llm_status issue_recorded(const struct m40_step *s)
 {
     m40llm_status status = M40LLM_OK, issued;
     m40llm_error *err = s->err;
@@ -337,7 +193,7 @@ fail:
 }
 
 /* Runs the step, then brings n_bytes of what it left at `from`. */
-static m40llm_status run(struct step *s, m40_addr from, void *out, uint64_t n_bytes)
+static m40llm_status run(struct m40_step *s, m40_addr from, void *out, uint64_t n_bytes)
 {
     m40llm_status status = M40LLM_OK;
     m40llm_error *err = s->err;
@@ -355,14 +211,14 @@ fail:
 
 m40llm_status m40_forward_step(struct m40_forward *forward, const struct m40_batch *batch, float *logits, m40llm_error *err)
 {
-    struct step s = {.f = forward, .batch = batch, .err = err};
+    struct m40_step s = {.f = forward, .batch = batch, .err = err};
 
     return run(&s, forward->logits, logits, 4 * (uint64_t)batch->n_logits * forward->model->config.n_vocab);
 }
 
 m40llm_status m40_forward_step_greedy(struct m40_forward *forward, const struct m40_batch *batch, int32_t *ids, m40llm_error *err)
 {
-    struct step s = {.f = forward, .batch = batch, .end = M40_STEP_ARGMAX, .err = err};
+    struct m40_step s = {.f = forward, .batch = batch, .end = M40_STEP_ARGMAX, .err = err};
 
     return run(&s, forward->tokens, ids, 4 * (uint64_t)batch->n_logits);
 }
@@ -370,7 +226,7 @@ m40llm_status m40_forward_step_greedy(struct m40_forward *forward, const struct 
 m40llm_status m40_forward_step_sample(struct m40_forward *forward, const struct m40_batch *batch, const struct m40_sample_row *params, int32_t *ids,
                                       m40llm_error *err)
 {
-    struct step s = {.f = forward, .batch = batch, .end = M40_STEP_SAMPLE, .params = params, .err = err};
+    struct m40_step s = {.f = forward, .batch = batch, .end = M40_STEP_SAMPLE, .params = params, .err = err};
 
     return run(&s, forward->tokens, ids, 4 * (uint64_t)batch->n_logits);
 }

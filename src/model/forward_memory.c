@@ -5,8 +5,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#include <math.h>
-
 enum {
     MAX_STEP_TOKENS = 1 << 16,
     MAX_SLOTS = 1 << 16,
@@ -49,25 +47,33 @@ void m40_forward_sizes(struct m40_forward_sizes *out, const struct m40_model_con
 {
     uint64_t q_bytes = 4 * (uint64_t)config->n_heads * config->head_dim, kv_bytes = 4 * (uint64_t)config->n_kv_heads * config->head_dim;
     uint64_t page_bytes = 2 * M40_KV_PAGE * (uint64_t)config->n_kv_heads * config->head_dim * m40_kv_element_bytes(limits->kv_type);
-    uint64_t attention_bytes = 2 * (q_bytes + kv_bytes), ff_bytes = 12 * (uint64_t)config->n_ff;
+    uint64_t attention_bytes = 2 * (q_bytes + kv_bytes), ff_bytes = config->n_experts ? 0 : 12 * (uint64_t)config->n_ff;
     uint32_t q_dim = config->n_heads * config->head_dim, qkv_dim = q_dim + 2 * config->n_kv_heads * config->head_dim;
+    struct m40_mixture_places mixture;
 
     out->kv_layer = times(limits->n_pages, page_bytes);
     out->kv_pool = times(out->kv_layer, config->n_layers);
-    out->rope_table = times(times(limits->n_slot_pages, M40_KV_PAGE), 4 * (uint64_t)config->n_rot);
+    out->rope_table = times(times(limits->n_slot_pages, M40_KV_PAGE), 4 * (uint64_t)config->rope.n_rot);
     out->x = times(limits->n_tokens, 4 * (uint64_t)config->n_embd);
     out->work = times(limits->n_tokens, attention_bytes > ff_bytes ? attention_bytes : ff_bytes);
+    if (config->n_experts) {
+        m40_mixture_places(&mixture, config, limits->n_tokens);
+        out->work = mixture.n_bytes > out->work ? mixture.n_bytes : out->work;
+    }
     out->logits = times(limits->n_logits, 4 * (uint64_t)config->n_vocab + 4);
     out->inputs = 16 * (uint64_t)limits->n_tokens + limits->n_logits * sizeof(struct m40_sample_row);
     out->inputs = plus(out->inputs, times(times(limits->n_slots, limits->n_slot_pages), 4));
     out->workload = (struct m40_workload){
         .n_tokens = limits->n_tokens,
-        .n_cols = max_u32(max_u32(config->n_embd, config->n_ff), q_dim),
-        .n_rows = max_u32(max_u32(config->n_vocab, 2 * config->n_ff), max_u32(config->n_embd, qkv_dim)),
+        .n_cols = max_u32(max_u32(config->n_embd, max_u32(config->n_ff, config->n_expert_ff)), q_dim),
+        .n_rows = max_u32(max_u32(max_u32(config->n_vocab, config->n_experts), 2 * max_u32(config->n_ff, config->n_expert_ff)),
+                          max_u32(config->n_embd, qkv_dim)),
         .n_weights = largest_matrix(config),
         .n_heads = config->n_heads,
         .head_dim = config->head_dim,
         .n_ctx = limits->n_slot_pages * M40_KV_PAGE,
+        .n_used = config->n_used,
+        .n_expert_cols = config->n_expert_ff,
         .read_bytes = times(limits->n_slots, 4 * (uint64_t)config->n_vocab), /* decoding: a row of logits for each sequence */
     };
 }
@@ -78,7 +84,7 @@ void m40_forward_memory(const struct m40_model_config *config, const struct m40_
     uint64_t other;
 
     m40_forward_sizes(&sizes, config, limits);
-    other = plus(sizes.rope_table, plus(times(sizes.x, 2), sizes.work));
+    other = plus(times(sizes.rope_table, 1 + config->has_local_rope + (config->rope.temperature > 0)), plus(times(sizes.x, 2), sizes.work));
     other = plus(other, plus(sizes.logits, sizes.inputs));
     *kv_bytes = sizes.kv_pool;
     *other_bytes = plus(other, m40_scratch_device_bytes(&sizes.workload));
@@ -120,16 +126,17 @@ static m40llm_status check_memory(const struct m40_forward *f, const struct m40_
                     (double)info.memory_free_bytes / (1 << 30), (unsigned long long)(left / page_bytes * M40_KV_PAGE));
 }
 
-static m40llm_status make_rope_table(struct m40_forward *f, uint64_t n_bytes, m40llm_error *err)
+static m40llm_status make_rope_table(struct m40_forward *f, const struct m40_rope *rope, bool for_queries, uint64_t n_bytes, m40_addr *out,
+                                     m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     struct m40_backend *be = f->backend;
     float *table = m40_calloc(n_bytes, 1);
 
     M40_FAIL_IF(!table, M40LLM_NO_MEMORY, "no memory for a rope table of %llu bytes", (unsigned long long)n_bytes);
-    m40_rope_table(&f->model->config, f->limits.n_slot_pages * M40_KV_PAGE, table);
-    M40_TRY(be->ops.alloc(be, n_bytes, &f->rope_table, err));
-    M40_TRY(be->ops.write(be, f->rope_table, table, n_bytes, err));
+    m40_rope_table(rope, f->limits.n_slot_pages * M40_KV_PAGE, for_queries, table);
+    M40_TRY(be->ops.alloc(be, n_bytes, out, err));
+    M40_TRY(be->ops.write(be, *out, table, n_bytes, err));
 fail:
     m40_free(table);
     return status;
@@ -163,6 +170,8 @@ static void place_work(struct m40_forward *f)
     f->gate = f->work;
     f->up = f->gate + ff_bytes;
     f->act = f->up + ff_bytes;
+    if (c->n_experts)
+        m40_mixture_places(&f->mixture, c, f->limits.n_tokens);
 }
 
 static m40llm_status make_buffers(struct m40_forward *f, const struct m40_forward_sizes *sizes, m40llm_error *err)
@@ -197,12 +206,15 @@ m40llm_status m40_forward_open(struct m40_forward **out, struct m40_model *model
     f->model = model;
     f->backend = model->backend;
     f->limits = *limits;
-    f->attn_scale = (float)(1.0 / sqrt((double)model->config.head_dim)); /* both are exactly rounded operations */
     M40_TRY(check_limits(limits, err));
     m40_forward_sizes(&sizes, &model->config, limits);
     M40_TRY(check_memory(f, &sizes, err));
     M40_TRY(make_buffers(f, &sizes, err));
-    M40_TRY(make_rope_table(f, sizes.rope_table, err));
+    M40_TRY(make_rope_table(f, &model->config.rope, false, sizes.rope_table, &f->rope_table, err));
+    if (model->config.has_local_rope)
+        M40_TRY(make_rope_table(f, &model->config.local_rope, false, sizes.rope_table, &f->local_rope_table, err));
+    if (model->config.rope.temperature > 0)
+        M40_TRY(make_rope_table(f, &model->config.rope, true, sizes.rope_table, &f->q_rope_table, err));
     M40_TRY(make_kv(f, &sizes, err));
     m40_log(&f->backend->logger, M40LLM_LOG_DEBUG, "forward: %u pages of KV cache, %.1f MiB; steps of %u tokens", limits->n_pages,
             (double)sizes.kv_pool / (1 << 20), limits->n_tokens);
@@ -219,7 +231,7 @@ void m40_forward_close(struct m40_forward **forward)
 
     if (!f)
         return;
-    m40_addr *buffers[] = {&f->x, &f->normed, &f->work, &f->logits, &f->inputs, &f->rope_table, &f->kv_pool};
+    m40_addr *buffers[] = {&f->x, &f->normed, &f->work, &f->logits, &f->inputs, &f->rope_table, &f->local_rope_table, &f->q_rope_table, &f->kv_pool};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         f->backend->ops.free(f->backend, *buffers[i]);
     m40_free(f->kv);

@@ -4,41 +4,82 @@
 
 #include "backend/backend.h"
 #include "gguf/gguf.h"
+#include "model/rope.h"
 
-/* Validated hyper-parameters. */
+enum { M40_MAX_LAYERS = 1024 };
+
+/* What sets a layer apart from its neighbours. */
+enum m40_layer_flag {
+    M40_LAYER_WINDOW = 1,  /* attention sees the last `window` positions only */
+    M40_LAYER_NO_ROPE = 2, /* q and k are not rotated */
+};
+
+/* Validated hyper-parameters: everything that the forward pass is told about a family. */
 struct m40_model_config {
-    char architecture[32]; /* "llama", "qwen2", "qwen3" */
+    char architecture[32]; /* general.architecture */
     char name[96];
     uint32_t n_layers, n_embd, n_ff, n_vocab;
     uint32_t n_heads, n_kv_heads, head_dim; /* n_heads % n_kv_heads == 0; head_dim % 8 == 0, <= 256 */
     uint32_t n_ctx_train;
     float norm_eps;
-    bool has_qkv_bias; /* tensors attn_{q,k,v}.bias exist (qwen2: must; other families: some files) */
-    bool has_qk_norm;  /* qwen3: attn_{q,k}_norm.weight */
-    bool is_tied;      /* no output.weight: the embedding serves */
+    bool has_qkv_bias;    /* tensors attn_{q,k,v}.bias exist (qwen2: must; other families: some files) */
+    bool has_row_qk_norm; /* attn_{q,k}_norm.weight is for a token's whole q or k, not for each head of it */
+    bool is_tied;         /* no output.weight: the embedding serves */
+    struct m40_act_params act;
+    /* mixtures of experts; n_ff is then the shared expert's, or, where there is none, the others': */
+    uint32_t n_experts, n_used, n_expert_ff; /* n_experts 0: dense; n_used: by a token */
+    enum m40_gating gating;
+    bool normalises_experts, has_shared_expert;
+    float expert_scale;
+    float embed_scale;                 /* that embeddings are multiplied by; 1: none */
+    float logit_scale;                 /* logits likewise */
+    float attn_scale;                  /* scores likewise */
+    float attn_softcap, logit_softcap; /* of scores and of logits; 0: none */
+    uint32_t window;                   /* of layers with M40_LAYER_WINDOW */
+    uint8_t layer_flags[M40_MAX_LAYERS];
     enum m40_rope_style rope_style;
-    uint32_t n_rot; /* rotated elements of a head, even, <= head_dim */
-    double rope_base;
-    double rope_scale; /* linear scaling: positions are divided by it; 1: none */
-    /* rope_freqs.weight of the file (Llama-3 scaling): [n_rot / 2] divisors in the file's memory, or NULL */
-    const float *rope_freq_divisors;
+    struct m40_rope rope;
+    bool has_local_rope; /* layers with a window rotate by local_rope */
+    struct m40_rope local_rope;
 };
+
+static inline bool m40_layer_has(const struct m40_model_config *config, uint32_t layer, enum m40_layer_flag flag)
+{
+    return config->layer_flags[layer] & flag;
+}
+
+/* Positions that the layer's attention sees; 0: all. */
+static inline uint32_t m40_layer_window(const struct m40_model_config *config, uint32_t layer)
+{
+    return m40_layer_has(config, layer, M40_LAYER_WINDOW) ? config->window : 0;
+}
 
 /* Reads and validates. UNSUPPORTED: an architecture or a rope scaling that is not known (with the list of those that are); BAD_MODEL: a key is missing or contradicts
  * another; the text names the key, what was found and what was expected. */
 m40llm_status m40_model_config_read(struct m40_model_config *out, const struct m40_gguf *gguf, m40llm_error *err);
 
 struct m40_layer_weights {
-    m40_addr attn_norm, ffn_norm;    /* [n_embd] */
-    struct m40_matrix qkv;           /* q, k and v as one where the backend stacks them and they are of one type; zeroed otherwise */
-    m40_addr qkv_bias;               /* theirs as one */
+    m40_addr attn_norm, ffn_norm;           /* [n_embd]: of what a half reads; 0: none */
+    m40_addr attn_post_norm, ffn_post_norm; /* [n_embd]: of what a half adds to the residual stream; 0: none */
+    struct m40_matrix qkv; /* q, k and v as one, where the file has them so or the backend stacks them and they are of one type; zeroed otherwise */
+    m40_addr qkv_bias;     /* theirs as one */
     struct m40_matrix q, k, v;       /* [n_heads * head_dim][n_embd], [n_kv_heads * head_dim][n_embd]; zeroed where qkv is there */
     m40_addr q_bias, k_bias, v_bias; /* 0: none */
-    m40_addr q_norm, k_norm;         /* [head_dim]; 0: none */
+    m40_addr q_norm, k_norm;         /* [head_dim], or with has_row_qk_norm [n_heads * head_dim], [n_kv_heads * head_dim]; 0: none */
+    m40_addr sinks;                  /* [n_heads]; 0: none */
     struct m40_matrix attn_out;      /* [n_embd][n_heads * head_dim] */
+    m40_addr attn_out_bias;          /* [n_embd]; 0: none */
     struct m40_matrix gate_up;       /* gate and up as one, as qkv */
     struct m40_matrix gate, up;      /* [n_ff][n_embd]; zeroed where gate_up is there */
     struct m40_matrix down;          /* [n_embd][n_ff] */
+    /* mixtures of experts; what a dense layer has is the shared expert's: */
+    struct m40_matrix router;                              /* [n_experts][n_embd] */
+    m40_addr router_bias;                                  /* [n_experts]; 0: none */
+    struct m40_matrix gate_up_exps;                        /* gate and up of each expert as one, interleaved */
+    struct m40_matrix gate_exps, up_exps;                  /* [n_experts][n_expert_ff][n_embd]; zeroed where gate_up_exps is there */
+    struct m40_matrix down_exps;                           /* [n_experts][n_embd][n_expert_ff] */
+    m40_addr gate_exps_bias, up_exps_bias, down_exps_bias; /* [n_experts][rows]; 0: none */
+    struct m40_matrix shared_gate;                         /* [1][n_embd]; zeroed: none */
 };
 
 struct m40_model {
@@ -111,8 +152,5 @@ m40llm_status m40_forward_read_logits(struct m40_forward *forward, uint32_t firs
 /* Debug: K and V of one token, widened to FP32: [n_kv_heads][head_dim] each. */
 m40llm_status m40_forward_read_kv(struct m40_forward *forward, uint32_t layer, uint32_t page, uint32_t token_in_page, float *k, float *v,
                                   m40llm_error *err);
-
-/* cos and sin for the backend's rope: table[pos][i][2], pos < n_ctx, i < n_rot / 2, in double precision, rounded once (rope_table.c). Deterministic on every machine: no libm. */
-void m40_rope_table(const struct m40_model_config *config, uint32_t n_ctx, float *table);
 
 #endif

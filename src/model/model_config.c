@@ -1,11 +1,10 @@
 /* Metadata to validated hyper-parameters. Whatever sizes an allocation later is bounded here, so that no product of two of them overflows 64 bits. */
-#include "model/model_arch.h"
+#include "model/config_reader.h"
 
-#include <stdio.h>
+#include <math.h>
 #include <string.h>
 
 enum {
-    MAX_LAYERS = 1024,
     MAX_DIM = 1 << 20,
     MAX_HEADS = 4096, /* MAX_HEADS * MAX_HEAD_DIM = MAX_DIM */
     MAX_HEAD_DIM = 256,
@@ -13,69 +12,7 @@ enum {
     MAX_CTX = 1 << 24,
 };
 
-/* What one call of m40_model_config_read works on. */
-struct reader {
-    const struct m40_gguf *gguf;
-    struct m40_model_config *config;
-    m40llm_error *err;
-    char key[128]; /* the key that was looked up last, in full */
-};
-
-static const struct m40_gguf_kv *find(struct reader *r, const char *key)
-{
-    snprintf(r->key, sizeof r->key, "%s.%s", r->config->architecture, key);
-    return m40_gguf_find_kv(r->gguf, r->key);
-}
-
-/* An integer key in [min, max]; where it is absent, *out stays what it is if may_lack. */
-static m40llm_status read_u32(struct reader *r, const char *key, bool may_lack, uint32_t min, uint32_t max, uint32_t *out)
-{
-    const struct m40_gguf_kv *kv = find(r, key);
-    uint64_t value;
-
-    if (!kv && may_lack)
-        return M40LLM_OK;
-    if (!kv)
-        return m40_fail(r->err, M40LLM_BAD_MODEL, "metadata key %s is missing", r->key);
-    if (!m40_gguf_kv_u64(kv, &value))
-        return m40_fail(r->err, M40LLM_BAD_MODEL, "metadata key %s is not a whole number >= 0", r->key);
-    if (value < min || value > max)
-        return m40_fail(r->err, M40LLM_BAD_MODEL, "metadata key %s is %llu, expected %u to %u", r->key, (unsigned long long)value, min, max);
-    *out = (uint32_t)value;
-    return M40LLM_OK;
-}
-
-/* The same for a real number; NaN is outside every range. */
-static m40llm_status read_f64(struct reader *r, const char *key, bool may_lack, double min, double max, double *out)
-{
-    const struct m40_gguf_kv *kv = find(r, key);
-    double value;
-
-    if (!kv && may_lack)
-        return M40LLM_OK;
-    if (!kv)
-        return m40_fail(r->err, M40LLM_BAD_MODEL, "metadata key %s is missing", r->key);
-    if (!m40_gguf_kv_f64(kv, &value))
-        return m40_fail(r->err, M40LLM_BAD_MODEL, "metadata key %s is not a number", r->key);
-    if (!(value >= min && value <= max))
-        return m40_fail(r->err, M40LLM_BAD_MODEL, "metadata key %s is %g, expected %g to %g", r->key, value, min, max);
-    *out = value;
-    return M40LLM_OK;
-}
-
-/* Copies a string value, cut to the buffer at a character's border, control bytes made visible. */
-static void copy_text(struct m40_str text, char *out, size_t capacity)
-{
-    size_t n = text.n_bytes < capacity ? text.n_bytes : capacity - 1;
-
-    while (n < text.n_bytes && n > 0 && ((unsigned char)text.data[n] & 0xc0) == 0x80)
-        n--;
-    for (size_t i = 0; i < n; i++)
-        out[i] = (unsigned char)text.data[i] < 0x20 || text.data[i] == 0x7f ? '?' : text.data[i];
-    out[n] = 0;
-}
-
-static m40llm_status read_architecture(struct reader *r, const struct m40_arch **out_arch)
+static m40llm_status read_architecture(struct m40_config_reader *r)
 {
     m40llm_status status = M40LLM_OK;
     m40llm_error *err = r->err;
@@ -84,35 +21,35 @@ static m40llm_status read_architecture(struct reader *r, const struct m40_arch *
 
     M40_FAIL_IF(!kv, M40LLM_BAD_MODEL, "metadata key general.architecture is missing");
     M40_FAIL_IF(!m40_gguf_kv_string(kv, &text), M40LLM_BAD_MODEL, "metadata key general.architecture is not a string");
-    copy_text(text, r->config->architecture, sizeof r->config->architecture);
-    *out_arch = m40_arch_find(r->config->architecture);
-    M40_FAIL_IF(!*out_arch, M40LLM_UNSUPPORTED, "architecture \"%s\" is not supported (known: %s)", r->config->architecture, m40_arch_names());
+    m40_config_copy_text(text, r->config->architecture, sizeof r->config->architecture);
+    r->arch = m40_arch_find(r->config->architecture);
+    M40_FAIL_IF(!r->arch, M40LLM_UNSUPPORTED, "architecture \"%s\" is not supported (known: %s)", r->config->architecture, m40_arch_names());
     kv = m40_gguf_find_kv(r->gguf, "general.name");
     if (kv && m40_gguf_kv_string(kv, &text))
-        copy_text(text, r->config->name, sizeof r->config->name);
+        m40_config_copy_text(text, r->config->name, sizeof r->config->name);
 fail:
     return status;
 }
 
-static m40llm_status read_heads(struct reader *r)
+static m40llm_status read_heads(struct m40_config_reader *r)
 {
     m40llm_status status = M40LLM_OK;
     m40llm_error *err = r->err;
     struct m40_model_config *c = r->config;
     uint32_t value_dim;
 
-    M40_TRY(read_u32(r, "attention.head_count", false, 1, MAX_HEADS, &c->n_heads));
+    M40_TRY(m40_config_u32(r, "attention.head_count", false, 1, MAX_HEADS, &c->n_heads));
     c->n_kv_heads = c->n_heads;
-    M40_TRY(read_u32(r, "attention.head_count_kv", true, 1, MAX_HEADS, &c->n_kv_heads));
+    M40_TRY(m40_config_u32(r, "attention.head_count_kv", true, 1, MAX_HEADS, &c->n_kv_heads));
     M40_FAIL_IF(c->n_heads % c->n_kv_heads, M40LLM_BAD_MODEL, "%s.attention.head_count is %u, not divisible by attention.head_count_kv, which is %u",
                 c->architecture, c->n_heads, c->n_kv_heads);
-    if (!find(r, "attention.key_length"))
+    if (!m40_config_find(r, "attention.key_length"))
         M40_FAIL_IF(c->n_embd % c->n_heads, M40LLM_BAD_MODEL, "%s.embedding_length is %u, not divisible by attention.head_count, which is %u",
                     c->architecture, c->n_embd, c->n_heads);
     c->head_dim = c->n_embd / c->n_heads;
-    M40_TRY(read_u32(r, "attention.key_length", true, 1, MAX_DIM, &c->head_dim));
+    M40_TRY(m40_config_u32(r, "attention.key_length", true, 1, MAX_DIM, &c->head_dim));
     value_dim = c->head_dim;
-    M40_TRY(read_u32(r, "attention.value_length", true, 1, MAX_DIM, &value_dim));
+    M40_TRY(m40_config_u32(r, "attention.value_length", true, 1, MAX_DIM, &value_dim));
     M40_FAIL_IF(value_dim != c->head_dim, M40LLM_UNSUPPORTED,
                 "%s.attention.key_length is %u and value_length %u; heads of two sizes are not supported", c->architecture, c->head_dim, value_dim);
     M40_FAIL_IF(c->head_dim % 8 || c->head_dim > MAX_HEAD_DIM, M40LLM_UNSUPPORTED,
@@ -121,92 +58,107 @@ fail:
     return status;
 }
 
-static m40llm_status read_rope_scaling(struct reader *r)
-{
-    m40llm_status status = M40LLM_OK;
-    m40llm_error *err = r->err;
-    const struct m40_gguf_kv *kv = find(r, "rope.scaling.type");
-    struct m40_str type = m40_str_from("linear"); /* what a factor alone means */
-    char text[32];
-
-    M40_FAIL_IF(kv && !m40_gguf_kv_string(kv, &type), M40LLM_BAD_MODEL, "metadata key %s is not a string", r->key);
-    r->config->rope_scale = 1.0;
-    if (m40_str_equal(type, m40_str_from("none")))
-        return M40LLM_OK;
-    copy_text(type, text, sizeof text);
-    M40_FAIL_IF(!m40_str_equal(type, m40_str_from("linear")), M40LLM_UNSUPPORTED, "%s \"%s\" is not supported (known: none, linear)", r->key, text);
-    if (find(r, "rope.scaling.factor"))
-        return read_f64(r, "rope.scaling.factor", false, 0.5, 1e6, &r->config->rope_scale);
-    return read_f64(r, "rope.scale_linear", true, 0.5, 1e6, &r->config->rope_scale);
-fail:
-    return status;
-}
-
-/* rope_freqs.weight: one divisor for each pair (Llama 3.1 and later). */
-static m40llm_status read_rope_divisors(struct reader *r)
-{
-    m40llm_status status = M40LLM_OK;
-    m40llm_error *err = r->err;
-    const struct m40_gguf_tensor *t = m40_gguf_find_tensor(r->gguf, "rope_freqs.weight");
-    const float *divisors;
-
-    if (!t)
-        return M40LLM_OK;
-    M40_FAIL_IF(t->type->number != M40_DTYPE_F32, M40LLM_BAD_MODEL, "tensor rope_freqs.weight has type %s, expected f32", t->type->name);
-    M40_FAIL_IF(t->n_elements != r->config->n_rot / 2, M40LLM_BAD_MODEL,
-                "tensor rope_freqs.weight has %llu elements, expected %u (rope.dimension_count / 2)", (unsigned long long)t->n_elements,
-                r->config->n_rot / 2);
-    M40_FAIL_IF((uintptr_t)t->data % sizeof(float), M40LLM_BAD_MODEL, "tensor rope_freqs.weight does not lie at a multiple of 4 bytes");
-    divisors = (const float *)(const void *)t->data;
-    for (uint32_t i = 0; i < r->config->n_rot / 2; i++)
-        M40_FAIL_IF(!(divisors[i] >= 0.5f && divisors[i] <= 3.4e38f), M40LLM_BAD_MODEL,
-                    "tensor rope_freqs.weight has %g at element %u, expected 0.5 or more", (double)divisors[i], i);
-    r->config->rope_freq_divisors = divisors;
-fail:
-    return status;
-}
-
-static m40llm_status read_rope(struct reader *r)
-{
-    m40llm_status status = M40LLM_OK;
-    m40llm_error *err = r->err;
-    struct m40_model_config *c = r->config;
-
-    c->rope_base = 10000.0;
-    M40_TRY(read_f64(r, "rope.freq_base", true, 1.0, 1e15, &c->rope_base));
-    c->n_rot = c->head_dim;
-    M40_TRY(read_u32(r, "rope.dimension_count", true, 2, c->head_dim, &c->n_rot));
-    M40_FAIL_IF(c->n_rot % 2, M40LLM_BAD_MODEL, "%s.rope.dimension_count is %u, expected an even number", c->architecture, c->n_rot);
-    M40_TRY(read_rope_scaling(r));
-    M40_TRY(read_rope_divisors(r));
-fail:
-    return status;
-}
-
 /* Features that change the result and that the forward pass does not have. */
-static m40llm_status refuse_unsupported(struct reader *r)
+static m40llm_status refuse_unsupported(struct m40_config_reader *r)
 {
     m40llm_status status = M40LLM_OK;
     m40llm_error *err = r->err;
-    struct m40_model_config *c = r->config;
-    const struct m40_gguf_kv *kv;
-    uint32_t n_experts = 0, window = 0;
     bool is_causal = true;
 
-    M40_TRY(read_u32(r, "expert_count", true, 0, UINT32_MAX, &n_experts));
-    M40_FAIL_IF(n_experts > 0, M40LLM_UNSUPPORTED, "%s is %u: mixtures of experts are not supported", r->key, n_experts);
-    M40_TRY(read_u32(r, "attention.sliding_window", true, 0, UINT32_MAX, &window));
-    M40_FAIL_IF(window > 0 && window < c->n_ctx_train, M40LLM_UNSUPPORTED,
-                "%s is %u, less than context_length, which is %u: sliding-window attention is not supported", r->key, window, c->n_ctx_train);
-    kv = find(r, "attention.causal");
-    M40_FAIL_IF(kv && !m40_gguf_kv_bool(kv, &is_causal), M40LLM_BAD_MODEL, "metadata key %s is not a bool", r->key);
+    M40_TRY(m40_config_bool(r, "attention.causal", true, &is_causal));
     M40_FAIL_IF(!is_causal, M40LLM_UNSUPPORTED, "%s is false: only causal attention is supported", r->key);
 fail:
     return status;
 }
 
+/* Which layers have the window, from a key of one bool a layer, or of the period, or the family's. */
+static m40llm_status read_window_layers(struct m40_config_reader *r)
+{
+    m40llm_status status = M40LLM_OK;
+    m40llm_error *err = r->err;
+    struct m40_model_config *c = r->config;
+    const struct m40_gguf_kv *kv = m40_config_find(r, "attention.sliding_window_pattern");
+    uint32_t period = r->arch->window_period == 1 ? 0 : r->arch->window_period; /* as the key has it: 0: all layers, 1: none */
+    struct m40_gguf_cursor cursor = {0};
+    double value;
+
+    if (kv && kv->type == M40LLM_VALUE_ARRAY) {
+        M40_FAIL_IF(kv->element_type != M40LLM_VALUE_BOOL || kv->n_elements != c->n_layers, M40LLM_BAD_MODEL,
+                    "metadata key %s is not an array of %u bools", r->key, c->n_layers);
+        for (uint32_t i = 0; m40_gguf_next_number(kv, &cursor, &value); i++)
+            c->layer_flags[i] |= value != 0 ? M40_LAYER_WINDOW : 0;
+        return M40LLM_OK;
+    }
+    M40_TRY(m40_config_u32(r, "attention.sliding_window_pattern", true, 0, M40_MAX_LAYERS, &period));
+    for (uint32_t i = 0; i < c->n_layers; i++)
+        c->layer_flags[i] |= period == 0 || i % period < period - 1 ? M40_LAYER_WINDOW : 0;
+fail:
+    return status;
+}
+
+/* What sets layers apart from their neighbours. */
+static m40llm_status read_layers(struct m40_config_reader *r)
+{
+    m40llm_status status = M40LLM_OK;
+    m40llm_error *err = r->err;
+    struct m40_model_config *c = r->config;
+    uint32_t window = r->arch->window;
+
+    for (uint32_t i = 0; r->arch->no_rope_period && i < c->n_layers; i++)
+        c->layer_flags[i] |= (i + 1) % r->arch->no_rope_period == 0 ? M40_LAYER_NO_ROPE : 0;
+    M40_TRY(m40_config_u32(r, "attention.sliding_window", true, 0, UINT32_MAX, &window));
+    if (window > 0 && r->arch->window_period == 0) {
+        M40_FAIL_IF(window < c->n_ctx_train, M40LLM_UNSUPPORTED,
+                    "%s is %u, less than context_length, which is %u: sliding-window attention is not known of this architecture", r->key, window,
+                    c->n_ctx_train);
+        return M40LLM_OK;
+    }
+    c->window = window;
+    if (window > 0)
+        M40_TRY(read_window_layers(r));
+fail:
+    return status;
+}
+
+/* A factor that a family may have; 1 where the file says nothing. */
+static m40llm_status read_multiplier(struct m40_config_reader *r, const char *key, double *out)
+{
+    *out = 1.0;
+    return m40_config_f64(r, key, true, 1e-6, 1e6, out);
+}
+
+/* Factors of embeddings, scores, logits, and of what a layer's halves add to the residual stream. The last one needs no operation: a stream that is smaller by the factor from the embedding on, and
+ * norms whose eps is smaller by its square, give the same. */
+static m40llm_status read_scales(struct m40_config_reader *r)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_model_config *c = r->config;
+    uint32_t score_dim = r->arch->wide_layers == c->n_layers ? c->n_embd / c->n_heads : c->head_dim;
+    double embedding = r->arch->scales_embedding ? sqrt((double)c->n_embd) : 1.0, residual = 1.0, logit_divisor = 1.0, eps;
+    double score = 1.0 / sqrt((double)score_dim), score_cap = r->arch->attn_softcap,
+           logit_cap = r->arch->logit_softcap; /* exactly rounded operations */
+
+    M40_TRY(m40_config_f64(r, "attention.layer_norm_rms_epsilon", false, 1e-30, 1.0, &eps));
+    M40_TRY(m40_config_f64(r, "attention.scale", true, 1e-6, 1e6, &score));
+    M40_TRY(m40_config_f64(r, "attn_logit_softcapping", true, 0, 1e6, &score_cap));
+    M40_TRY(m40_config_f64(r, "final_logit_softcapping", true, 0, 1e6, &logit_cap));
+    if (r->arch->has_multipliers) {
+        M40_TRY(read_multiplier(r, "embedding_scale", &embedding));
+        M40_TRY(read_multiplier(r, "residual_scale", &residual));
+        M40_TRY(read_multiplier(r, "logit_scale", &logit_divisor));
+    }
+    c->norm_eps = (float)(eps / (residual * residual));
+    c->embed_scale = (float)(embedding / residual);
+    c->attn_scale = (float)score;
+    c->attn_softcap = (float)score_cap;
+    c->logit_softcap = (float)logit_cap;
+    c->logit_scale = (float)(1.0 / logit_divisor);
+fail:
+    return status;
+}
+
 /* The embedding has one row a token; the tokenizer, where there is one, must agree. */
-static m40llm_status read_vocab(struct reader *r)
+static m40llm_status read_vocab(struct m40_config_reader *r)
 {
     m40llm_status status = M40LLM_OK;
     m40llm_error *err = r->err;
@@ -230,25 +182,24 @@ m40llm_status m40_model_config_read(struct m40_model_config *out, const struct m
 {
     m40llm_status status = M40LLM_OK;
     struct m40_model_config config = {0};
-    struct reader r = {.gguf = gguf, .config = &config, .err = err};
-    const struct m40_arch *arch = NULL;
-    double norm_eps;
+    struct m40_config_reader r = {.gguf = gguf, .config = &config, .err = err};
 
     memset(out, 0, sizeof *out);
-    M40_TRY(read_architecture(&r, &arch));
-    M40_TRY(read_u32(&r, "block_count", false, 1, MAX_LAYERS, &config.n_layers));
-    M40_TRY(read_u32(&r, "context_length", false, 1, MAX_CTX, &config.n_ctx_train));
-    M40_TRY(read_u32(&r, "embedding_length", false, 1, MAX_DIM, &config.n_embd));
+    M40_TRY(read_architecture(&r));
+    M40_TRY(m40_config_u32(&r, "block_count", false, 1, M40_MAX_LAYERS, &config.n_layers));
+    M40_TRY(m40_config_u32(&r, "context_length", false, 1, MAX_CTX, &config.n_ctx_train));
+    M40_TRY(m40_config_u32(&r, "embedding_length", false, 1, MAX_DIM, &config.n_embd));
     M40_TRY(refuse_unsupported(&r));
-    M40_TRY(read_u32(&r, "feed_forward_length", false, 1, MAX_DIM, &config.n_ff));
+    M40_TRY(m40_config_u32(&r, "feed_forward_length", false, 1, MAX_DIM, &config.n_ff));
+    M40_TRY(m40_config_read_experts(&r));
     M40_TRY(read_heads(&r));
-    M40_TRY(read_f64(&r, "attention.layer_norm_rms_epsilon", false, 1e-30, 1.0, &norm_eps));
-    config.norm_eps = (float)norm_eps;
-    M40_TRY(read_rope(&r));
+    M40_TRY(read_scales(&r));
+    M40_TRY(read_layers(&r));
+    M40_TRY(m40_config_read_rope(&r));
     M40_TRY(read_vocab(&r));
-    config.rope_style = arch->rope_style;
-    config.has_qk_norm = arch->has_qk_norm;
-    config.has_qkv_bias = arch->has_qkv_bias || m40_gguf_find_tensor(gguf, "blk.0.attn_q.bias");
+    config.act = r.arch->act;
+    config.has_row_qk_norm = r.arch->has_row_qk_norm;
+    config.has_qkv_bias = r.arch->has_qkv_bias || m40_gguf_find_tensor(gguf, "blk.0.attn_q.bias");
     *out = config;
 fail:
     return status;

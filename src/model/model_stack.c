@@ -11,9 +11,11 @@ static const struct stack {
     size_t stacked, parts[MAX_PARTS]; /* fields of struct m40_layer_weights */
     size_t biases[MAX_PARTS];         /* 0: none has one */
     uint32_t n_parts;
+    bool is_interleaved;
 } stacks[] = {
-    {FIELD(qkv), {FIELD(q), FIELD(k), FIELD(v)}, {FIELD(q_bias), FIELD(k_bias), FIELD(v_bias)}, 3},
-    {FIELD(gate_up), {FIELD(gate), FIELD(up)}, {0}, 2},
+    {FIELD(qkv), {FIELD(q), FIELD(k), FIELD(v)}, {FIELD(q_bias), FIELD(k_bias), FIELD(v_bias)}, 3, false},
+    {FIELD(gate_up), {FIELD(gate), FIELD(up)}, {0}, 2, false},
+    {FIELD(gate_up_exps), {FIELD(gate_exps), FIELD(up_exps)}, {0}, 2, true},
 };
 
 /* The layer's weight for a field, or NULL. */
@@ -33,7 +35,7 @@ static bool can_stack(const struct stack *s, const struct m40_weight *weights, s
     for (uint32_t i = 0; i < s->n_parts; i++) {
         parts[i] = find(weights, n, s->parts[i]);
         if (!parts[i] || parts[i]->tensor->type != parts[0]->tensor->type || parts[i]->tensor->dims[0] != parts[0]->tensor->dims[0] ||
-            (i + 1 < s->n_parts && parts[i]->tensor->dims[1] % M40_STACK_ROWS))
+            ((i + 1 < s->n_parts || s->is_interleaved) && parts[i]->tensor->dims[1] % M40_STACK_ROWS))
             return false;
         n_biases += s->biases[i] && find(weights, n, s->biases[i]);
     }
@@ -44,13 +46,17 @@ static m40llm_status upload_stack(const struct m40_model *model, const struct st
                                   struct m40_layer_weights *layer, m40llm_error *err)
 {
     struct m40_matrix_part parts[MAX_PARTS];
+    struct m40_matrix *out;
     const struct m40_gguf_tensor *first = weights[0]->tensor;
     struct m40_backend *be = model->backend;
 
     for (uint32_t i = 0; i < s->n_parts; i++)
-        parts[i] = (struct m40_matrix_part){weights[i]->tensor->data, weights[i]->tensor->dims[1], model->gguf->maps != NULL};
-    return be->ops.matrix_create_stacked(be, m40_format(first->type->number), first->dims[0], parts, s->n_parts,
-                                         (struct m40_matrix *)(void *)((char *)layer + s->stacked), err);
+        parts[i] =
+            (struct m40_matrix_part){weights[i]->tensor->data, weights[i]->tensor->dims[1] * weights[i]->tensor->dims[2], model->gguf->maps != NULL};
+    out = (struct m40_matrix *)(void *)((char *)layer + s->stacked);
+    if (s->is_interleaved)
+        return be->ops.matrix_create_interleaved(be, m40_format(first->type->number), first->dims[0], parts, out, err);
+    return be->ops.matrix_create_stacked(be, m40_format(first->type->number), first->dims[0], parts, s->n_parts, out, err);
 }
 
 m40llm_status m40_model_upload_stacks(struct m40_model *model, struct m40_layer_weights *layer, const struct m40_weight *weights, size_t n,
@@ -84,7 +90,7 @@ m40llm_status m40_model_stack_biases(struct m40_model *model, struct m40_layer_w
     uint64_t q_bytes = 4 * (uint64_t)model->config.n_heads * model->config.head_dim,
              kv_bytes = 4 * (uint64_t)model->config.n_kv_heads * model->config.head_dim;
 
-    if (!l->qkv.n_rows || !l->q_bias)
+    if (!l->qkv.n_rows || !l->q_bias || l->qkv_bias)
         return M40LLM_OK;
     M40_TRY(be->ops.alloc(be, q_bytes + 2 * kv_bytes, &l->qkv_bias, err));
     model->vectors[model->n_vectors++] = l->qkv_bias;

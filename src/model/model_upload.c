@@ -60,11 +60,11 @@ static m40llm_status upload_matrix(const struct upload *u, const struct m40_gguf
 {
     struct m40_backend *be = u->model->backend;
     const struct m40_format *format = m40_format(t->type->number);
-    const struct m40_matrix_part rows = {t->data, t->dims[1], u->model->gguf->maps != NULL};
+    const struct m40_matrix_part rows = {t->data, t->dims[1] * t->dims[2], u->model->gguf->maps != NULL};
 
     if (be->ops.matrix_create_stacked) /* a card has its own copy: the file's pages need not stay */
         return be->ops.matrix_create_stacked(be, format, t->dims[0], &rows, 1, out, err);
-    return be->ops.matrix_create(be, format, t->dims[1], t->dims[0], t->data, out, err);
+    return be->ops.matrix_create(be, format, rows.n_rows, t->dims[0], t->data, out, err);
 }
 
 static m40llm_status upload_one(struct upload *u, const struct m40_weight *w, m40llm_error *err)
@@ -191,7 +191,9 @@ void m40_model_close(struct m40_model **model)
         be->ops.free(be, m->vectors[i]);
     for (uint32_t i = 0; m->layers && i < m->config.n_layers; i++) {
         struct m40_layer_weights *l = &m->layers[i];
-        struct m40_matrix *matrices[] = {&l->qkv, &l->q, &l->k, &l->v, &l->attn_out, &l->gate_up, &l->gate, &l->up, &l->down};
+        struct m40_matrix *matrices[] = {&l->qkv,          &l->q,         &l->k,       &l->v,         &l->attn_out,
+                                         &l->gate_up,      &l->gate,      &l->up,      &l->down,      &l->router,
+                                         &l->gate_up_exps, &l->gate_exps, &l->up_exps, &l->down_exps, &l->shared_gate};
 
         for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++)
             be->ops.matrix_destroy(be, matrices[j]);
@@ -203,6 +205,12 @@ void m40_model_close(struct m40_model **model)
     m40_free(m->vectors);
     m40_free(m);
     *model = NULL;
+}
+
+/* Of something that a mixture's experts share evenly, what is of those that a token does not use. */
+static uint64_t idle_share(const struct m40_model_config *config, uint64_t of_experts)
+{
+    return config->n_experts ? of_experts / config->n_experts * (config->n_experts - config->n_used) : 0;
 }
 
 m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_type, m40llm_model_info *out, m40llm_error *err)
@@ -226,13 +234,18 @@ m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_
     out->n_vocab = c.n_vocab;
     out->n_ctx_train = c.n_ctx_train;
     out->n_parameters = list.n_elements;
+    out->n_active_parameters = list.n_elements - idle_share(&c, list.n_expert_elements);
+    out->expert_bytes = list.expert_bytes;
     out->weight_bytes = list.file_bytes;
     /* Of the embedding a token reads one row, unless it serves as the output matrix too. */
     embedding = list.items[0].tensor;
-    out->weight_bytes_per_token = list.file_bytes;
+    out->weight_bytes_per_token = list.file_bytes - idle_share(&c, list.expert_bytes);
     if (!c.is_tied)
         out->weight_bytes_per_token -= embedding->size_bytes - embedding->size_bytes / c.n_vocab;
     out->kv_bytes_per_token = (uint64_t)c.n_layers * 2 * c.n_kv_heads * c.head_dim * (kv_type == M40LLM_KV_F16 ? 2 : 4);
+    out->window = c.window;
+    for (uint32_t i = 0; i < c.n_layers; i++)
+        out->window_kv_bytes_per_token += m40_layer_has(&c, i, M40_LAYER_WINDOW) ? out->kv_bytes_per_token / c.n_layers : 0;
     m40_weight_list_free(&list);
 fail:
     return status;

@@ -8,15 +8,16 @@
 
 /* clang-format off */
 static const struct m40_weight_slot embedding_slot =
-    {"token_embd.weight", M40_SLOT_MATRIX, false, M40_DIM_VOCAB, M40_DIM_EMBD, offsetof(struct m40_model, embedding)};
+    {"token_embd.weight", M40_SLOT_MATRIX, false, M40_DIM_VOCAB, M40_DIM_EMBD, M40_DIM_ONE, offsetof(struct m40_model, embedding)};
 static const struct m40_weight_slot output_norm_slot =
-    {"output_norm.weight", M40_SLOT_VECTOR, false, M40_DIM_ONE, M40_DIM_EMBD, offsetof(struct m40_model, output_norm)};
+    {"output_norm.weight", M40_SLOT_VECTOR, false, M40_DIM_ONE, M40_DIM_EMBD, M40_DIM_ONE, offsetof(struct m40_model, output_norm)};
 static const struct m40_weight_slot output_slot =
-    {"output.weight", M40_SLOT_MATRIX, true, M40_DIM_VOCAB, M40_DIM_EMBD, offsetof(struct m40_model, output)};
+    {"output.weight", M40_SLOT_MATRIX, true, M40_DIM_VOCAB, M40_DIM_EMBD, M40_DIM_ONE, offsetof(struct m40_model, output)};
 /* clang-format on */
 
 /* Tensors that some converters write and that say nothing new: "blk.N." is left out. */
-static const char *const harmless[] = {"rope_freqs.weight", "attn_rot_embd.weight", "attn_rot_embd", "attn.rotary_emb.inv_freq"};
+static const char *const harmless[] = {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight", "attn_rot_embd.weight",
+                                       "attn_rot_embd",     "attn.rotary_emb.inv_freq"};
 
 struct binder {
     struct m40_weight_list *list;
@@ -49,13 +50,16 @@ static void shape_text(char *out, size_t capacity, const struct m40_gguf_tensor 
 static m40llm_status check_shape(const struct binder *b, const struct m40_weight_slot *slot, const struct m40_gguf_tensor *t, const char *name)
 {
     uint64_t cols = m40_arch_dim(b->config, slot->cols), rows = m40_arch_dim(b->config, slot->rows);
-    char found[96], expected[48];
+    uint64_t count = m40_arch_dim(b->config, slot->count);
+    char found[96], expected[72];
 
-    if (t->dims[0] == cols && t->dims[1] == rows && t->dims[2] == 1 && t->dims[3] == 1)
+    if (t->dims[0] == cols && t->dims[1] == rows && t->dims[2] == count && t->dims[3] == 1)
         return M40LLM_OK;
     shape_text(found, sizeof found, t);
-    if (slot->kind == M40_SLOT_VECTOR)
+    if (slot->kind == M40_SLOT_VECTOR && rows == 1)
         snprintf(expected, sizeof expected, "[%llu]", (unsigned long long)cols);
+    else if (count > 1)
+        snprintf(expected, sizeof expected, "[%llu, %llu, %llu]", (unsigned long long)cols, (unsigned long long)rows, (unsigned long long)count);
     else
         snprintf(expected, sizeof expected, "[%llu, %llu]", (unsigned long long)cols, (unsigned long long)rows);
     return m40_fail(b->err, M40LLM_BAD_MODEL, "tensor %s has shape %s, expected %s", name, found, expected);
@@ -76,9 +80,13 @@ static void add(struct binder *b, const struct m40_weight_slot *slot, const stru
     uint64_t device_bytes = m40_round_up(t->n_elements * sizeof(float), 256);
 
     if (slot->kind == M40_SLOT_MATRIX)
-        device_bytes = m40_matrix_device_bytes(m40_format(t->type->number), t->dims[1], t->dims[0]);
+        device_bytes = m40_matrix_device_bytes(m40_format(t->type->number), t->dims[1] * t->dims[2], t->dims[0]);
     list->items[list->n++] = (struct m40_weight){slot, t, layer};
     list->n_elements += t->n_elements;
+    if (strstr(slot->name, "_exps.")) {
+        list->n_expert_elements += t->n_elements;
+        list->expert_bytes += t->size_bytes;
+    }
     list->file_bytes += t->size_bytes;
     list->device_bytes += device_bytes;
     b->is_used[t - b->gguf->tensors] = true;
@@ -157,16 +165,18 @@ m40llm_status m40_weight_list_make(struct m40_weight_list *out, const struct m40
 {
     m40llm_status status = M40LLM_OK;
     const struct m40_arch *arch = m40_arch_find(config->architecture);
+    const struct m40_weight_slot *slots = config->n_experts ? arch->mixture_slots : arch->layer_slots;
+    const size_t n_slots = config->n_experts ? arch->n_mixture_slots : arch->n_layer_slots;
     struct binder b = {out, gguf, config, log, err, NULL};
 
     memset(out, 0, sizeof *out);
     b.is_used = m40_calloc(gguf->n_tensors, sizeof *b.is_used);
-    out->items = m40_calloc(3 + config->n_layers * arch->n_layer_slots, sizeof *out->items);
+    out->items = m40_calloc(3 + config->n_layers * n_slots, sizeof *out->items);
     M40_FAIL_IF(!b.is_used || !out->items, M40LLM_NO_MEMORY, "no memory for the list of weights");
     M40_TRY(bind(&b, &embedding_slot, -1));
     for (uint32_t layer = 0; layer < config->n_layers; layer++)
-        for (size_t i = 0; i < arch->n_layer_slots; i++)
-            M40_TRY(bind(&b, &arch->layer_slots[i], (int32_t)layer));
+        for (size_t i = 0; i < n_slots; i++)
+            M40_TRY(bind(&b, &slots[i], (int32_t)layer));
     M40_TRY(bind(&b, &output_norm_slot, -1));
     M40_TRY(bind(&b, &output_slot, -1));
     M40_TRY(check_unused(&b));

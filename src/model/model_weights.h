@@ -13,9 +13,10 @@ struct m40_weight {
 struct m40_weight_list {
     struct m40_weight *items; /* [n], in the order of the forward pass */
     size_t n;
-    uint64_t n_elements;   /* of all of them */
-    uint64_t file_bytes;   /* as stored in the file */
-    uint64_t device_bytes; /* on a card: tiles, and vectors as F32 */
+    uint64_t n_elements;                      /* of all of them */
+    uint64_t n_expert_elements, expert_bytes; /* of those that are experts', elements and bytes as stored */
+    uint64_t file_bytes;                      /* as stored in the file */
+    uint64_t device_bytes;                    /* on a card: tiles, and vectors as F32 */
 };
 
 /* Every weight that the architecture wants, with its shape and type checked. BAD_MODEL names the tensor, what was found and what was expected; UNSUPPORTED: a type that is not

@@ -1,11 +1,11 @@
-/* The table of RoPE's cosines and sines, computed with nothing but IEEE double +, -, *, / in a written order: libm's pow, sin and cos differ between machines, these do not.
+/* Frequencies, and the table of RoPE's cosines and sines, computed with nothing but IEEE double +, -, *, / in a written order: libm's pow, sin and cos differ between machines, these do not.
  *
- * Frequencies, f = base^(-2i / n_rot) / divisor / scale: the power as exp(-2i / n_rot * ln base) in double-double (pairs hi + lo, about 100 bits; Dekker, "A floating-point technique for
+ * Frequencies, f = base^(-2i / n_rot) / divisor / factor: the power as exp(-2i / n_rot * ln base) in double-double (pairs hi + lo, about 100 bits; Dekker, "A floating-point technique for
  * extending the available precision", 1971), so that it is right to the last bit of a double in all but a handful of cases; there are few of them and they need not be fast.
  *
  * Angles: pos * f, rounded to double; reduced to |r| <= pi/4 by subtracting n * pi/2 in parts of 26 bits, whose products with n < 2^26 are exact (Cody and Waite); then Taylor
  * polynomials of degree 17 and 18, whose tails are below 1e-18. The result is within about one unit of a double, and is rounded to float once. */
-#include "model/model.h"
+#include "model/rope.h"
 
 /* ---- double-double ---- */
 
@@ -102,14 +102,69 @@ static double dd_exp(struct dd y)
     return sum.hi;
 }
 
-static double frequency(const struct m40_model_config *config, struct dd log_base, uint32_t i)
-{
-    struct dd y = dd_div(dd_mul(log_base, (struct dd){-2.0 * i, 0.0}), config->n_rot);
-    double f = dd_exp(y);
+/* ---- frequencies ---- */
 
-    if (config->rope_freq_divisors)
-        f /= (double)config->rope_freq_divisors[i];
-    return f / config->rope_scale;
+/* ln x for any x > 0 that is no further from 1 than 1e15. */
+static double log_of(double x)
+{
+    return x < 1.0 ? -dd_log(1.0 / x).hi : dd_log(x).hi;
+}
+
+double m40_rope_yarn_magnitude(double factor, double multiplier)
+{
+    return 0.1 * multiplier * log_of(factor) + 1.0;
+}
+
+/* The pair, as a real number, that turns n_turns times in the original context. */
+static double pair_of_turns(const struct m40_rope *rope, double n_turns)
+{
+    const double two_pi = 6.283185307179586;
+
+    return rope->n_rot * log_of(rope->n_ctx_original / (n_turns * two_pi)) / (2.0 * log_of(rope->base));
+}
+
+static double round_down(double x)
+{
+    double whole = (double)(int64_t)x;
+
+    return whole > x ? whole - 1.0 : whole;
+}
+
+void m40_rope_set_yarn(struct m40_rope *rope, double beta_fast, double beta_slow, bool is_whole)
+{
+    double low = pair_of_turns(rope, beta_fast), high = pair_of_turns(rope, beta_slow);
+
+    if (is_whole) {
+        low = round_down(low);
+        high = -round_down(-high);
+    }
+    rope->is_yarn = true;
+    rope->ramp_low = low > 0.0 ? low : 0.0;
+    rope->ramp_high = high < rope->n_rot - 1.0 ? high : rope->n_rot - 1.0;
+    if (rope->ramp_high < rope->ramp_low + 0.001)
+        rope->ramp_high = rope->ramp_low + 0.001;
+}
+
+/* f with YaRN's scaling. */
+static double blend(const struct m40_rope *rope, double f, uint32_t i)
+{
+    double ramp = (i - rope->ramp_low) / (rope->ramp_high - rope->ramp_low);
+
+    ramp = ramp < 0.0 ? 0.0 : ramp > 1.0 ? 1.0 : ramp;
+    return f / rope->factor * ramp + f * (1.0 - ramp);
+}
+
+void m40_rope_frequencies(const struct m40_rope *rope, uint32_t n_ctx, double *f)
+{
+    const float *divisors = rope->long_divisors && n_ctx > rope->n_ctx_original ? rope->long_divisors : rope->divisors;
+    struct dd log_base = dd_log(rope->base);
+
+    for (uint32_t i = 0; i < rope->n_rot / 2; i++) {
+        f[i] = dd_exp(dd_div(dd_mul(log_base, (struct dd){-2.0 * i, 0.0}), rope->n_rot));
+        if (divisors)
+            f[i] /= (double)divisors[i];
+        f[i] = rope->is_yarn ? blend(rope, f[i], i) : f[i] / rope->factor;
+    }
 }
 
 /* ---- sine and cosine ---- */
@@ -155,15 +210,15 @@ static double cos_series(struct dd r)
     return 1.0 - (0.5 * x2 - (p * (x2 * x2) - x * r.lo));
 }
 
-/* cos and sin of x, 0 <= x < 2^26. */
-static void cos_sin(double x, float *out)
+/* cos and sin of x, 0 <= x < 2^26, times magnitude. */
+static void cos_sin(double x, double magnitude, float *out)
 {
     const double magic = 0x1.8p52; /* adding it rounds to an integer, nearest even */
     double n = (x * 0x1.45f306dc9c883p-1 + magic) - magic, s, c;
     struct dd r = reduce(x, n);
 
-    s = sin_series(r);
-    c = cos_series(r);
+    s = sin_series(r) * magnitude;
+    c = cos_series(r) * magnitude;
     switch ((unsigned)n % 4) {
     case 0:
         out[0] = (float)c, out[1] = (float)s;
@@ -179,15 +234,18 @@ static void cos_sin(double x, float *out)
     }
 }
 
-void m40_rope_table(const struct m40_model_config *config, uint32_t n_ctx, float *table)
+void m40_rope_table(const struct m40_rope *rope, uint32_t n_ctx, bool for_queries, float *table)
 {
-    struct dd log_base = dd_log(config->rope_base);
-    uint32_t n_pairs = config->n_rot / 2;
-    double f[128]; /* head_dim is at most 256 */
+    uint32_t n_pairs = rope->n_rot / 2;
+    double f[M40_ROPE_MAX_PAIRS];
 
-    for (uint32_t i = 0; i < n_pairs; i++)
-        f[i] = frequency(config, log_base, i);
-    for (uint32_t pos = 0; pos < n_ctx; pos++)
+    m40_rope_frequencies(rope, n_ctx, f);
+    for (uint32_t pos = 0; pos < n_ctx; pos++) {
+        double magnitude = rope->magnitude;
+
+        if (for_queries && rope->temperature > 0 && pos >= rope->n_ctx_original)
+            magnitude *= 1.0 + rope->temperature * log_of(1.0 + pos / rope->n_ctx_original);
         for (uint32_t i = 0; i < n_pairs; i++)
-            cos_sin((double)pos * f[i], table + 2 * ((uint64_t)pos * n_pairs + i));
+            cos_sin((double)pos * f[i], magnitude, table + 2 * ((uint64_t)pos * n_pairs + i));
+    }
 }

@@ -7,11 +7,13 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
     PIECE_SLICES = 128, /* made while the piece before is written */
     PIECE_BYTES = PIECE_SLICES * M40_SYNTH_SLICE_BYTES,
+    MAX_LAYER_TENSORS = 24,
     TYPE_NORMAL = 1, /* GGUF's numbers of token types */
     TYPE_CONTROL = 3,
     TYPE_UNUSED = 5,
@@ -19,19 +21,35 @@ enum {
 
 struct shape {
     const char *name, *arch;
-    uint32_t n_layers, n_embd, n_ff, n_heads, n_kv_heads, n_vocab, n_ctx;
+    uint32_t n_layers, n_embd, n_ff, n_heads, n_kv_heads, head_dim, n_vocab, n_ctx;
     float rope_base, norm_eps;
-    bool is_tied, has_qkv_bias;
+    bool is_tied, has_qkv_bias, has_qk_norm;
+    uint32_t n_experts, n_used; /* 0: dense; n_ff is an expert's */
+    uint32_t dense_dtype;       /* of the matrices that are no experts'; 0: as those */
+    bool is_gpt_oss;            /* its biases, sinks, window and YaRN */
 };
 
-#define SHAPE_NAMES "tiny 1b 8b 14b"
+#define SHAPE_NAMES "tiny 1b 8b 14b tiny-moe qwen3-30b-a3b gpt-oss-20b"
 
+/* clang-format off */
 static const struct shape shapes[] = {
-    {"tiny", "llama", 2, 256, 512, 8, 4, 512, 1024, 10000, 1e-5f, true, false},
-    {"1b", "llama", 16, 2048, 8192, 32, 8, 128256, 131072, 500000, 1e-5f, true, false},
-    {"8b", "llama", 32, 4096, 14336, 32, 8, 128256, 8192, 500000, 1e-5f, false, false},
-    {"14b", "qwen2", 48, 5120, 13824, 40, 8, 152064, 32768, 1000000, 1e-6f, false, true},
+    {.name = "tiny", .arch = "llama", .n_layers = 2, .n_embd = 256, .n_ff = 512, .n_heads = 8, .n_kv_heads = 4, .head_dim = 32, .n_vocab = 512,
+     .n_ctx = 1024, .rope_base = 10000, .norm_eps = 1e-5f, .is_tied = true},
+    {.name = "1b", .arch = "llama", .n_layers = 16, .n_embd = 2048, .n_ff = 8192, .n_heads = 32, .n_kv_heads = 8, .head_dim = 64, .n_vocab = 128256,
+     .n_ctx = 131072, .rope_base = 500000, .norm_eps = 1e-5f, .is_tied = true},
+    {.name = "8b", .arch = "llama", .n_layers = 32, .n_embd = 4096, .n_ff = 14336, .n_heads = 32, .n_kv_heads = 8, .head_dim = 128, .n_vocab = 128256,
+     .n_ctx = 8192, .rope_base = 500000, .norm_eps = 1e-5f},
+    {.name = "14b", .arch = "qwen2", .n_layers = 48, .n_embd = 5120, .n_ff = 13824, .n_heads = 40, .n_kv_heads = 8, .head_dim = 128, .n_vocab = 152064,
+     .n_ctx = 32768, .rope_base = 1000000, .norm_eps = 1e-6f, .has_qkv_bias = true},
+    {.name = "tiny-moe", .arch = "qwen3moe", .n_layers = 2, .n_embd = 256, .n_ff = 256, .n_heads = 8, .n_kv_heads = 4, .head_dim = 32, .n_vocab = 512,
+     .n_ctx = 1024, .rope_base = 10000, .norm_eps = 1e-6f, .is_tied = true, .has_qk_norm = true, .n_experts = 8, .n_used = 2},
+    {.name = "qwen3-30b-a3b", .arch = "qwen3moe", .n_layers = 48, .n_embd = 2048, .n_ff = 768, .n_heads = 32, .n_kv_heads = 4, .head_dim = 128,
+     .n_vocab = 151936, .n_ctx = 40960, .rope_base = 1000000, .norm_eps = 1e-6f, .has_qk_norm = true, .n_experts = 128, .n_used = 8},
+    {.name = "gpt-oss-20b", .arch = "gpt-oss", .n_layers = 24, .n_embd = 2880, .n_ff = 2880, .n_heads = 64, .n_kv_heads = 8, .head_dim = 64,
+     .n_vocab = 201088, .n_ctx = 131072, .rope_base = 150000, .norm_eps = 1e-5f, .has_qkv_bias = true, .n_experts = 32, .n_used = 4,
+     .dense_dtype = M40_DTYPE_Q8_0, .is_gpt_oss = true},
 };
+/* clang-format on */
 
 const char *m40_synth_shapes(void)
 {
@@ -43,10 +61,10 @@ const char *m40_synth_shapes(void)
 enum kind { MATRIX, NORM, BIAS };
 
 struct tensor {
-    char name[40];
+    char name[64];
     enum kind kind;
     uint32_t dtype;
-    uint64_t n_cols, n_rows, size_bytes;
+    uint64_t n_cols, n_rows, n_matrices, size_bytes;
 };
 
 struct list {
@@ -55,56 +73,90 @@ struct list {
     uint64_t n_bytes;
 };
 
-static void add(struct list *list, const char *prefix, const char *name, enum kind kind, uint32_t dtype, uint64_t n_cols, uint64_t n_rows)
+static struct tensor *add(struct list *list, const char *prefix, const char *name, enum kind kind, uint32_t dtype, uint64_t n_cols, uint64_t n_rows)
 {
     struct tensor *t = &list->items[list->n++];
-    uint64_t row_bytes = 0;
 
-    *t = (struct tensor){.kind = kind, .dtype = kind == MATRIX ? dtype : M40_DTYPE_F32, .n_cols = n_cols, .n_rows = n_rows};
+    *t = (struct tensor){.kind = kind, .dtype = kind == MATRIX ? dtype : M40_DTYPE_F32, .n_cols = n_cols, .n_rows = n_rows, .n_matrices = 1};
     snprintf(t->name, sizeof t->name, "%s%s", prefix, name);
-    m40_dtype_row_bytes(m40_dtype_info(t->dtype), n_cols, &row_bytes); /* the shapes are multiples of 256 */
-    t->size_bytes = row_bytes * n_rows;
-    list->n_bytes += t->size_bytes;
+    return t;
+}
+
+static void add_experts(struct list *list, const struct shape *s, const char *p, uint32_t dtype)
+{
+    const uint64_t n = s->n_embd, n_ff = s->n_ff;
+
+    add(list, p, "ffn_gate_inp.weight", MATRIX, M40_DTYPE_F32, n, s->n_experts);
+    add(list, p, "ffn_gate_exps.weight", MATRIX, dtype, n, n_ff)->n_matrices = s->n_experts;
+    add(list, p, "ffn_up_exps.weight", MATRIX, dtype, n, n_ff)->n_matrices = s->n_experts;
+    add(list, p, "ffn_down_exps.weight", MATRIX, dtype, n_ff, n)->n_matrices = s->n_experts;
+    if (s->is_gpt_oss) {
+        add(list, p, "ffn_gate_inp.bias", BIAS, dtype, s->n_experts, 1);
+        add(list, p, "ffn_gate_exps.bias", BIAS, dtype, n_ff, s->n_experts);
+        add(list, p, "ffn_up_exps.bias", BIAS, dtype, n_ff, s->n_experts);
+        add(list, p, "ffn_down_exps.bias", BIAS, dtype, n, s->n_experts);
+    }
 }
 
 static void add_layer(struct list *list, const struct shape *s, uint32_t dtype, uint32_t layer)
 {
-    uint64_t n = s->n_embd, kv = n / s->n_heads * s->n_kv_heads;
-    char p[24];
+    const uint64_t n = s->n_embd, q = (uint64_t)s->n_heads * s->head_dim, kv = (uint64_t)s->n_kv_heads * s->head_dim;
+    const uint32_t dense = s->dense_dtype ? s->dense_dtype : dtype;
+    char p[32];
 
     snprintf(p, sizeof p, "blk.%u.", layer);
-    add(list, p, "attn_norm.weight", NORM, dtype, n, 1);
-    add(list, p, "attn_q.weight", MATRIX, dtype, n, n);
-    add(list, p, "attn_k.weight", MATRIX, dtype, n, kv);
-    add(list, p, "attn_v.weight", MATRIX, dtype, n, kv);
+    add(list, p, "attn_norm.weight", NORM, dense, n, 1);
+    add(list, p, "attn_q.weight", MATRIX, dense, n, q);
+    add(list, p, "attn_k.weight", MATRIX, dense, n, kv);
+    add(list, p, "attn_v.weight", MATRIX, dense, n, kv);
     if (s->has_qkv_bias) {
-        add(list, p, "attn_q.bias", BIAS, dtype, n, 1);
-        add(list, p, "attn_k.bias", BIAS, dtype, kv, 1);
-        add(list, p, "attn_v.bias", BIAS, dtype, kv, 1);
+        add(list, p, "attn_q.bias", BIAS, dense, q, 1);
+        add(list, p, "attn_k.bias", BIAS, dense, kv, 1);
+        add(list, p, "attn_v.bias", BIAS, dense, kv, 1);
     }
-    add(list, p, "attn_output.weight", MATRIX, dtype, n, n);
-    add(list, p, "ffn_norm.weight", NORM, dtype, n, 1);
-    add(list, p, "ffn_gate.weight", MATRIX, dtype, n, s->n_ff);
-    add(list, p, "ffn_up.weight", MATRIX, dtype, n, s->n_ff);
-    add(list, p, "ffn_down.weight", MATRIX, dtype, s->n_ff, n);
+    if (s->has_qk_norm) {
+        add(list, p, "attn_q_norm.weight", NORM, dense, s->head_dim, 1);
+        add(list, p, "attn_k_norm.weight", NORM, dense, s->head_dim, 1);
+    }
+    add(list, p, "attn_output.weight", MATRIX, dense, q, n);
+    if (s->is_gpt_oss) {
+        add(list, p, "attn_output.bias", BIAS, dense, n, 1);
+        add(list, p, "attn_sinks.weight", BIAS, dense, s->n_heads, 1);
+    }
+    add(list, p, s->is_gpt_oss ? "post_attention_norm.weight" : "ffn_norm.weight", NORM, dense, n, 1);
+    if (s->n_experts) {
+        add_experts(list, s, p, dtype);
+        return;
+    }
+    add(list, p, "ffn_gate.weight", MATRIX, dense, n, s->n_ff);
+    add(list, p, "ffn_up.weight", MATRIX, dense, n, s->n_ff);
+    add(list, p, "ffn_down.weight", MATRIX, dense, s->n_ff, n);
 }
 
 static m40llm_status list_tensors(struct list *list, const struct shape *s, uint32_t dtype, struct m40_gguf_writer *w, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
+    const uint32_t dense = s->dense_dtype ? s->dense_dtype : dtype;
 
-    list->items = m40_calloc(3 + 12 * (size_t)s->n_layers, sizeof *list->items);
+    list->items = m40_calloc(3 + MAX_LAYER_TENSORS * (size_t)s->n_layers, sizeof *list->items);
     M40_FAIL_IF(!list->items, M40LLM_NO_MEMORY, "list of tensors");
-    add(list, "", "token_embd.weight", MATRIX, dtype, s->n_embd, s->n_vocab);
+    add(list, "", "token_embd.weight", MATRIX, dense, s->n_embd, s->n_vocab);
     for (uint32_t i = 0; i < s->n_layers; i++)
         add_layer(list, s, dtype, i);
-    add(list, "", "output_norm.weight", NORM, dtype, s->n_embd, 1);
+    add(list, "", "output_norm.weight", NORM, dense, s->n_embd, 1);
     if (!s->is_tied)
-        add(list, "", "output.weight", MATRIX, dtype, s->n_embd, s->n_vocab);
+        add(list, "", "output.weight", MATRIX, dense, s->n_embd, s->n_vocab);
     for (size_t i = 0; i < list->n; i++) {
-        const struct tensor *t = &list->items[i];
+        struct tensor *t = &list->items[i];
+        const uint32_t n_dims = t->n_matrices > 1 ? 3 : t->kind == MATRIX || t->n_rows > 1 ? 2 : 1;
+        uint64_t row_bytes = 0;
 
-        M40_TRY(m40_gguf_writer_add_tensor(w, t->name, t->dtype, t->kind == MATRIX ? 2 : 1, (const uint64_t[]){t->n_cols, t->n_rows}, err));
+        M40_FAIL_IF(!m40_dtype_row_bytes(m40_dtype_info(t->dtype), t->n_cols, &row_bytes), M40LLM_INVALID_ARGUMENT,
+                    "%s has rows of %llu weights, which are no whole blocks of %s", t->name, (unsigned long long)t->n_cols,
+                    m40_dtype_info(t->dtype)->name);
+        t->size_bytes = row_bytes * t->n_rows * t->n_matrices;
+        list->n_bytes += t->size_bytes;
+        M40_TRY(m40_gguf_writer_add_tensor(w, t->name, t->dtype, n_dims, (const uint64_t[]){t->n_cols, t->n_rows, t->n_matrices}, err));
     }
 fail:
     return status;
@@ -255,34 +307,60 @@ fail:
     return status;
 }
 
+static m40llm_status set_u32(struct m40_gguf_writer *w, const struct shape *s, const char *key, uint32_t value, m40llm_error *err)
+{
+    char text[64];
+
+    snprintf(text, sizeof text, "%s.%s", s->arch, key);
+    return m40_gguf_writer_set_u32(w, text, value, err);
+}
+
+static m40llm_status set_f32(struct m40_gguf_writer *w, const struct shape *s, const char *key, float value, m40llm_error *err)
+{
+    char text[64];
+
+    snprintf(text, sizeof text, "%s.%s", s->arch, key);
+    return m40_gguf_writer_set_f32(w, text, value, err);
+}
+
+static m40llm_status set_mixture(struct m40_gguf_writer *w, const struct shape *s, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+
+    M40_TRY(set_u32(w, s, "expert_count", s->n_experts, err));
+    M40_TRY(set_u32(w, s, "expert_used_count", s->n_used, err));
+    M40_TRY(set_u32(w, s, "expert_feed_forward_length", s->n_ff, err));
+    M40_TRY(set_u32(w, s, "attention.key_length", s->head_dim, err));
+    M40_TRY(set_u32(w, s, "attention.value_length", s->head_dim, err));
+    if (!s->is_gpt_oss)
+        return M40LLM_OK;
+    M40_TRY(set_u32(w, s, "attention.sliding_window", 128, err));
+    M40_TRY(m40_gguf_writer_set_string(w, "gpt-oss.rope.scaling.type", "yarn", err));
+    M40_TRY(set_f32(w, s, "rope.scaling.factor", 32, err));
+    M40_TRY(set_u32(w, s, "rope.scaling.original_context_length", 4096, err));
+fail:
+    return status;
+}
+
 static m40llm_status set_hyper_parameters(struct m40_gguf_writer *w, const struct shape *s, const char *type, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
-    const struct {
-        const char *key;
-        uint32_t value;
-    } numbers[] = {
-        {"block_count", s->n_layers},
-        {"context_length", s->n_ctx},
-        {"embedding_length", s->n_embd},
-        {"feed_forward_length", s->n_ff},
-        {"attention.head_count", s->n_heads},
-        {"attention.head_count_kv", s->n_kv_heads},
-        {"rope.dimension_count", s->n_embd / s->n_heads},
-    };
     char text[64];
 
     M40_TRY(m40_gguf_writer_set_string(w, "general.architecture", s->arch, err));
     snprintf(text, sizeof text, "random weights, %s %s", s->name, type);
     M40_TRY(m40_gguf_writer_set_string(w, "general.name", text, err));
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        snprintf(text, sizeof text, "%s.%s", s->arch, numbers[i].key);
-        M40_TRY(m40_gguf_writer_set_u32(w, text, numbers[i].value, err));
-    }
-    snprintf(text, sizeof text, "%s.attention.layer_norm_rms_epsilon", s->arch);
-    M40_TRY(m40_gguf_writer_set_f32(w, text, s->norm_eps, err));
-    snprintf(text, sizeof text, "%s.rope.freq_base", s->arch);
-    M40_TRY(m40_gguf_writer_set_f32(w, text, s->rope_base, err));
+    M40_TRY(set_u32(w, s, "block_count", s->n_layers, err));
+    M40_TRY(set_u32(w, s, "context_length", s->n_ctx, err));
+    M40_TRY(set_u32(w, s, "embedding_length", s->n_embd, err));
+    M40_TRY(set_u32(w, s, "feed_forward_length", s->n_ff, err));
+    M40_TRY(set_u32(w, s, "attention.head_count", s->n_heads, err));
+    M40_TRY(set_u32(w, s, "attention.head_count_kv", s->n_kv_heads, err));
+    M40_TRY(set_u32(w, s, "rope.dimension_count", s->head_dim, err));
+    M40_TRY(set_f32(w, s, "attention.layer_norm_rms_epsilon", s->norm_eps, err));
+    M40_TRY(set_f32(w, s, "rope.freq_base", s->rope_base, err));
+    if (s->n_experts)
+        M40_TRY(set_mixture(w, s, err));
     M40_TRY(set_tokenizer(w, s->n_vocab, err));
 fail:
     return status;
@@ -298,23 +376,41 @@ static m40llm_status refuse_type(const char *type, m40llm_error *err)
     return m40_fail(err, M40LLM_INVALID_ARGUMENT, "type '%.32s' is not known; types:%s", type, names);
 }
 
+/* NAME or NAME/LAYERS. */
+static bool find_shape(const char *text, struct shape *out)
+{
+    const size_t n = strcspn(text, "/");
+    unsigned long n_layers;
+    char *end;
+
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        if (strlen(shapes[i].name) != n || strncmp(shapes[i].name, text, n) != 0)
+            continue;
+        *out = shapes[i];
+        if (!text[n])
+            return true;
+        n_layers = strtoul(text + n + 1, &end, 10);
+        out->n_layers = (uint32_t)n_layers;
+        return text[n + 1] >= '1' && text[n + 1] <= '9' && !*end && n_layers <= shapes[i].n_layers;
+    }
+    return false;
+}
+
 m40llm_status m40_synth_write(const char *shape_name, const char *type, const char *path, m40llm_progress_fn progress, void *user, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     const struct m40_dtype_info *info = m40_dtype_by_name(type);
-    const struct shape *shape = NULL;
+    struct shape shape;
     struct m40_gguf_writer *w = NULL;
     struct list list = {0};
 
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        if (strcmp(shapes[i].name, shape_name) == 0)
-            shape = &shapes[i];
-    M40_FAIL_IF(!shape, M40LLM_INVALID_ARGUMENT, "shape '%.32s' is not known; shapes: %s", shape_name, SHAPE_NAMES);
+    M40_FAIL_IF(!find_shape(shape_name, &shape), M40LLM_INVALID_ARGUMENT, "shape '%.32s' is not known; shapes: %s; with fewer layers: NAME/LAYERS",
+                shape_name, SHAPE_NAMES);
     if (!info || !m40_synth_can_make(info->number))
         return refuse_type(type, err);
     M40_TRY(m40_gguf_writer_open(&w, path, err));
-    M40_TRY(set_hyper_parameters(w, shape, info->name, err));
-    M40_TRY(list_tensors(&list, shape, info->number, w, err));
+    M40_TRY(set_hyper_parameters(w, &shape, info->name, err));
+    M40_TRY(list_tensors(&list, &shape, info->number, w, err));
     M40_TRY(write_tensors(&list, w, progress, user, err));
     M40_TRY(m40_gguf_writer_finish(w, err));
 fail:

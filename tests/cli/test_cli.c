@@ -642,8 +642,9 @@ static void test_info(void **state)
     output_free(&o);
     o = RUN("info", demo(), "--ctx", "512");
     expect_ok(&o);
-    for (const char *const *s = (const char *const[]){"general.architecture = llama", "token_embd.weight", "[4096, 256]", "f16", "GGUF v3",
-                                                      "context of 512", "KV cache 2.0", NULL};
+    for (const char *const *s =
+             (const char *const[]){"general.architecture = llama", "token_embd.weight", "[4096, 256]", "f16", "GGUF v3", "context of 512",
+                                   "KV cache 2.0", "a card of 12 GB: a context of 1024 tokens (the model's)", NULL};
          *s; s++)
         if (!strstr(o.out, *s))
             fail_msg("no '%s' in:\n%s", *s, o.out);

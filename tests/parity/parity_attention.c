@@ -25,6 +25,8 @@ struct batch {
     uint32_t n_sequences, n_held[MAX_SEQUENCES];
     uint32_t n_slot_pages, n_pages, max_pos;
     uint32_t window; /* 0: none */
+    float softcap;   /* 0: none */
+    float *sinks;    /* [n_heads] or NULL */
     uint32_t n_rows, n_single;
     int32_t pos[MAX_ROWS], slot[MAX_ROWS];
     int32_t *pages; /* [n_sequences][n_slot_pages] */
@@ -33,7 +35,7 @@ struct batch {
     size_t cache_bytes;
 };
 
-enum { CACHE, POS, SLOT, PAGES, Q, OUT };
+enum { CACHE, POS, SLOT, PAGES, Q, OUT, SINKS };
 
 static size_t element_bytes(const struct batch *b)
 {
@@ -181,7 +183,9 @@ static m40llm_status issue_attention(struct m40_backend *be, const m40_addr *at,
                                       .q_stride = b->heads.n_heads * b->heads.head_dim + Q_GAP,
                                       .n_heads = b->heads.n_heads,
                                       .window = b->window,
-                                      .scale = b->scale};
+                                      .scale = b->scale,
+                                      .softcap = b->softcap,
+                                      .sinks = b->sinks ? at[SINKS] : 0};
 
     return be->ops.attention(be, &args, err);
 }
@@ -199,6 +203,8 @@ static void run_attention(struct parity *p, struct parity_case *c, const struct 
     c->args = b;
     parity_in(c, spread, b->n_rows * stride * sizeof *spread);
     parity_out(c, b->n_rows * n_row * sizeof *q);
+    if (b->sinks)
+        parity_in(c, b->sinks, b->heads.n_heads * sizeof *b->sinks);
     parity_run(p, c);
 }
 
@@ -221,7 +227,8 @@ static void check_against_doubles(struct parity *p, struct parity_case *c, const
             size_t kv = (first_position(b, (uint32_t)b->slot[r]) + first) * stride + (size_t)(head / (h->n_heads / h->n_kv_heads)) * h->head_dim;
             size_t at = ((size_t)r * h->n_heads + head) * h->head_dim;
 
-            ref64_attention(q + at, b->k + kv, b->v + kv, stride, (uint32_t)b->pos[r] + 1 - first, h->head_dim, b->scale, expected + at, bound + at);
+            ref64_attention(q + at, b->k + kv, b->v + kv, stride, (uint32_t)b->pos[r] + 1 - first, h->head_dim, b->scale, b->softcap,
+                            b->sinks ? &b->sinks[head] : NULL, expected + at, bound + at);
         }
     }
     parity_check_doubles(p, c, OUT, expected, bound);
@@ -363,6 +370,35 @@ void parity_attention_window(struct parity *p, uint32_t kv_type)
     }
 }
 
+/* Soft-caps below and above the scores there are, and sinks: ordinary ones, one that counts for nothing and one that leaves nothing to the others. */
+void parity_attention_scores(struct parity *p, uint32_t kv_type)
+{
+    static const float caps[] = {0.0f, 0.25f, 5.0f, 50.0f};
+
+    for (unsigned number = 0; number < 2 * N_HEAD_SHAPES; number += p->is_thin ? 5 : 1) {
+        struct batch b = new_batch(number / 2, kv_type);
+        struct parity_case c = {0};
+        const float *q;
+
+        b.softcap = caps[number % 4];
+        b.window = number % 5 == 4 ? 70 : 0;
+        if (number % 2)
+            make_prefill_batch(p, &b, number % 4 == 3);
+        else
+            make_decode_batch(p, &b);
+        make_cache(p, &c, &b, parity_input(number));
+        q = make_queries(p, &c, &b, number % 4 == 3);
+        if (number % 3 != 2) {
+            b.sinks = parity_floats(p, &c, b.heads.n_heads, PARITY_RANDOM);
+            for (uint32_t h = 0; h < b.heads.n_heads; h++)
+                b.sinks[h] = h == 1 ? 200.0f : h == 3 ? -200.0f : 4 * b.sinks[h];
+        }
+        run_attention(p, &c, &b, q, b.sinks ? "with sinks" : "capped");
+        check_against_doubles(p, &c, &b, q);
+        parity_case_free(&c);
+    }
+}
+
 /* A row has the same bits whether it comes alone or in any batch. */
 void parity_attention_alone(struct parity *p, uint32_t kv_type)
 {
@@ -449,7 +485,7 @@ static void expect_head(const struct turn_case *t, const float *x, const float *
 
     memcpy(in, x, head_dim * sizeof *in);
     if (t->has_norm) {
-        ref64_rms_norm(x, weight, 1, head_dim, t->eps, normed, error);
+        ref64_rms_norm(x, weight, NULL, 1, head_dim, t->eps, normed, error);
         for (uint32_t d = 0; d < head_dim; d++) {
             in[d] = (float)normed[d];
             error[d] += U * fabs(normed[d]) + TINY;

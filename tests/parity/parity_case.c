@@ -77,6 +77,8 @@ static m40llm_status reserve(struct parity_target *t, const struct m40_workload 
         .n_heads = larger(t->reserved.n_heads, need->n_heads),
         .head_dim = larger(t->reserved.head_dim, need->head_dim),
         .n_ctx = larger(t->reserved.n_ctx, need->n_ctx),
+        .n_used = larger(t->reserved.n_used, need->n_used),
+        .n_expert_cols = larger(t->reserved.n_expert_cols, need->n_expert_cols),
     };
 
     if (memcmp(&w, &t->reserved, sizeof w) == 0)

@@ -1,4 +1,4 @@
-/* rms_norm, silu_mul, gather_rows, argmax, and what happens beyond the reserved workload. */
+/* rms_norm, gather_rows, argmax, and what happens beyond the reserved workload. */
 #include "parity/parity.h"
 
 #include "parity/random_weights.h"
@@ -10,142 +10,93 @@
 
 /* ---- rms_norm ---- */
 
+enum rms_norm_residual { NO_RESIDUAL, RESIDUAL_APART, RESIDUAL_IS_Y };
+
 struct rms_norm_case {
-    uint32_t n_rows, n_cols;
-    bool in_place;
+    uint32_t n_rows, n_cols, gap; /* gap: floats between rows */
+    bool in_place;                /* y is x */
+    enum rms_norm_residual residual;
     float eps;
 };
+
+enum { NORM_X, NORM_Y, NORM_WEIGHT, NORM_RESIDUAL };
 
 static m40llm_status issue_rms_norm(struct m40_backend *be, const m40_addr *at, const void *data, m40llm_error *err)
 {
     const struct rms_norm_case *n = data;
-    struct m40_rms_norm_args args = {
-        .x = n->in_place ? at[1] : at[0], .y = at[1], .weight = at[2], .n_rows = n->n_rows, .n_cols = n->n_cols, .eps = n->eps};
+    struct m40_rms_norm_args args = {.x = n->in_place ? at[NORM_Y] : at[NORM_X],
+                                     .y = at[NORM_Y],
+                                     .weight = at[NORM_WEIGHT],
+                                     .n_rows = n->n_rows,
+                                     .n_cols = n->n_cols,
+                                     .stride = n->gap ? n->n_cols + n->gap : 0,
+                                     .eps = n->eps};
 
+    args.residual = n->residual == RESIDUAL_APART ? at[NORM_RESIDUAL] : n->residual == RESIDUAL_IS_Y ? at[NORM_Y] : 0;
     return be->ops.rms_norm(be, &args, err);
+}
+
+/* Rows `gap` floats further apart, with zeros between them. */
+static float *spread(struct parity_case *c, const float *x, const struct rms_norm_case *n)
+{
+    size_t stride = (size_t)n->n_cols + n->gap;
+    float *y = parity_alloc(c, n->n_rows * stride * sizeof *y);
+
+    memset(y, 0, n->n_rows * stride * sizeof *y);
+    for (uint32_t r = 0; r < n->n_rows; r++)
+        memcpy(y + r * stride, x + (size_t)r * n->n_cols, n->n_cols * sizeof *y);
+    return y;
 }
 
 static void check_rms_norm(struct parity *p, struct rms_norm_case n, enum parity_input input)
 {
     struct parity_case c = {.need = {.n_tokens = n.n_rows, .n_cols = n.n_cols}, .issue = issue_rms_norm, .args = &n};
-    size_t n_elems = (size_t)n.n_rows * n.n_cols, n_bytes = n_elems * sizeof(float);
+    size_t n_elems = (size_t)n.n_rows * n.n_cols, stride = (size_t)n.n_cols + n.gap, n_bytes = n.n_rows * stride * sizeof(float);
     const float *x = parity_floats(p, &c, n_elems, input), *weight = parity_floats(p, &c, n.n_cols, PARITY_RANDOM);
-    double *expected = parity_alloc(&c, n_elems * sizeof *expected), *bound = parity_alloc(&c, n_elems * sizeof *bound);
+    const float *residual = parity_floats(p, &c, n_elems, PARITY_RANDOM), *started = n.in_place ? x : residual;
+    double *dense = parity_alloc(&c, 2 * n_elems * sizeof *dense), *expected, *bound;
 
-    snprintf(c.name, sizeof c.name, "rms_norm %u rows of %u%s, input %d", n.n_rows, n.n_cols, n.in_place ? ", in place" : "", (int)input);
-    parity_in(&c, x, n_bytes);
+    snprintf(c.name, sizeof c.name, "rms_norm %u rows of %u, %u apart%s, residual %d, input %d", n.n_rows, n.n_cols, n.gap,
+             n.in_place ? ", in place" : "", (int)n.residual, (int)input);
+    parity_in(&c, spread(&c, x, &n), n_bytes);
     parity_out(&c, n_bytes);
     parity_in(&c, weight, n.n_cols * sizeof *weight);
-    if (n.in_place) {
-        c.buffers[1].data = x;
-        c.buffers[1].use = PARITY_IN_OUT;
-    }
+    parity_in(&c, spread(&c, residual, &n), n_bytes);
+    c.buffers[NORM_Y].data = spread(&c, started, &n); /* between its rows nothing may change */
+    c.buffers[NORM_Y].use = PARITY_IN_OUT;
     parity_run(p, &c);
-    ref64_rms_norm(x, weight, n.n_rows, n.n_cols, n.eps, expected, bound);
-    parity_check_doubles(p, &c, 1, expected, bound);
+    ref64_rms_norm(x, weight, n.residual ? residual : NULL, n.n_rows, n.n_cols, n.eps, dense, dense + n_elems);
+    expected = parity_alloc(&c, n.n_rows * stride * sizeof *expected);
+    bound = parity_alloc(&c, n.n_rows * stride * sizeof *bound);
+    for (size_t i = 0; i < n.n_rows * stride; i++) {
+        bool is_element = i % stride < n.n_cols;
+
+        expected[i] = is_element ? dense[i / stride * n.n_cols + i % stride] : 0;
+        bound[i] = is_element ? dense[n_elems + i / stride * n.n_cols + i % stride] : 0;
+    }
+    parity_check_doubles(p, &c, NORM_Y, expected, bound);
     parity_case_free(&c);
 }
 
 void parity_rms_norm(struct parity *p, uint32_t unused)
 {
     static const uint32_t cols[] = {1, 7, 64, 255, 256, 257, 4096, 5000}, rows[] = {1, 3, 33};
+    static const enum rms_norm_residual residuals[] = {NO_RESIDUAL, RESIDUAL_IS_Y, NO_RESIDUAL, RESIDUAL_APART, RESIDUAL_APART};
     unsigned number = 0;
 
     (void)unused;
     for (unsigned k = 0; k < sizeof cols / sizeof *cols; k++)
-        for (unsigned r = 0; r < 3; r++, number++)
-            if (!p->is_thin || number % 4 == 0)
-                check_rms_norm(
-                    p, (struct rms_norm_case){.n_rows = rows[r], .n_cols = cols[k], .in_place = number % 2, .eps = number % 3 ? 1e-5f : 1e-6f},
-                    parity_input(number));
-}
+        for (unsigned r = 0; r < 3; r++, number++) {
+            struct rms_norm_case n = {.n_rows = rows[r],
+                                      .n_cols = cols[k],
+                                      .gap = number % 4 == 2 ? 9 : 0,
+                                      .residual = residuals[number % 5],
+                                      .eps = number % 3 ? 1e-5f : 1e-6f};
 
-/* ---- silu_mul ---- */
-
-enum silu_layout {
-    SILU_APART,
-    SILU_Y_IS_GATE,
-    SILU_Y_IS_UP,
-    SILU_ONE_ROW, /* gate and up side by side */
-    SILU_N_LAYOUTS,
-};
-
-struct silu_case {
-    uint32_t n_rows, n_cols;
-    enum silu_layout layout;
-};
-
-static m40llm_status issue_silu(struct m40_backend *be, const m40_addr *at, const void *data, m40llm_error *err)
-{
-    const struct silu_case *s = data;
-    struct m40_silu_mul_args args = {.gate = at[0], .up = at[1], .y = at[2], .n_rows = s->n_rows, .n_cols = s->n_cols, .stride = s->n_cols};
-
-    if (s->layout == SILU_ONE_ROW) {
-        args.up = at[0] + s->n_cols * sizeof(float);
-        args.stride = 2 * s->n_cols;
-    }
-    if (s->layout == SILU_Y_IS_GATE)
-        args.gate = at[2];
-    if (s->layout == SILU_Y_IS_UP)
-        args.up = at[2];
-    return be->ops.silu_mul(be, &args, err);
-}
-
-/* Buffers 0 and 1: gate and up, or both in the rows of buffer 0. */
-static void add_silu_inputs(struct parity_case *c, const struct silu_case *s, const float *gate, const float *up)
-{
-    size_t n = (size_t)s->n_rows * s->n_cols, row_bytes = s->n_cols * sizeof *gate;
-    float *both;
-
-    if (s->layout != SILU_ONE_ROW) {
-        parity_in(c, gate, n * sizeof *gate);
-        parity_in(c, up, n * sizeof *up);
-        return;
-    }
-    both = parity_alloc(c, 2 * n * sizeof *both);
-    for (uint32_t r = 0; r < s->n_rows; r++) {
-        memcpy(both + (size_t)2 * r * s->n_cols, gate + (size_t)r * s->n_cols, row_bytes);
-        memcpy(both + (size_t)(2 * r + 1) * s->n_cols, up + (size_t)r * s->n_cols, row_bytes);
-    }
-    parity_in(c, both, 2 * n * sizeof *both);
-    parity_in(c, up, row_bytes);
-}
-
-static void check_silu(struct parity *p, struct silu_case s, enum parity_input input)
-{
-    static const float extremes[] = {0.0f,  -0.0f,  88.0f, -88.0f, 88.72f, -88.72f, -88.73f,  -104.0f,  -104.1f,
-                                     1e30f, -1e30f, 1.0f,  -1.0f,  1e-40f, -1e-40f, INFINITY, -INFINITY};
-    static const char *const names[] = {"apart", "the gate", "up", "apart, gate and up in one row"};
-    struct parity_case c = {.issue = issue_silu, .args = &s};
-    size_t n = (size_t)s.n_rows * s.n_cols;
-    float *gate = parity_floats(p, &c, n, input), *up = parity_floats(p, &c, n, input);
-    double *expected = parity_alloc(&c, n * sizeof *expected), *bound = parity_alloc(&c, n * sizeof *bound);
-
-    snprintf(c.name, sizeof c.name, "silu_mul of %u x %u, input %d, y is %s", s.n_rows, s.n_cols, (int)input, names[s.layout]);
-    for (size_t i = 0; i < n; i++)
-        if (i % 3 == 1)
-            gate[i] = extremes[i / 3 % (sizeof extremes / sizeof *extremes)];
-        else if (input == PARITY_RANDOM)
-            gate[i] *= 100;
-    add_silu_inputs(&c, &s, gate, up);
-    parity_out(&c, n * sizeof *up);
-    if (s.layout == SILU_Y_IS_GATE || s.layout == SILU_Y_IS_UP) {
-        c.buffers[2].data = s.layout == SILU_Y_IS_GATE ? gate : up;
-        c.buffers[2].use = PARITY_IN_OUT;
-    }
-    parity_run(p, &c);
-    ref64_silu_mul(gate, up, n, expected, bound);
-    parity_check_doubles(p, &c, 2, expected, bound);
-    parity_case_free(&c);
-}
-
-void parity_silu_mul(struct parity *p, uint32_t unused)
-{
-    static const uint32_t rows[] = {1, 1, 3, 1, 2, 33, 1, 5}, cols[] = {1, 31, 255, 256, 257, 4096, 14336, 14001};
-
-    (void)unused;
-    for (unsigned i = 0; i < 8 * SILU_N_LAYOUTS; i += p->is_thin ? 3 : 1)
-        check_silu(p, (struct silu_case){rows[i / 4], cols[i / 4], (enum silu_layout)(i % SILU_N_LAYOUTS)}, parity_input(i / 2));
+            n.in_place = number % 2 && n.residual != RESIDUAL_IS_Y;
+            if (!p->is_thin || number % 4 == 0 || number % 7 == 1)
+                check_rms_norm(p, n, parity_input(number));
+        }
 }
 
 /* ---- gather_rows ---- */

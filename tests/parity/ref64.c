@@ -18,7 +18,8 @@ void ref64_matmul(const struct m40_format *format, const void *rows, uint32_t n_
                   const float *residual, uint32_t n_tokens, double *y, double *bound)
 {
     const size_t n_blocks = n_cols / format->type->block_elems, row_bytes = n_blocks * format->type->block_bytes;
-    float *values = allocate(n_cols, sizeof *values), *q = allocate(n_cols, sizeof *q), *d = allocate(n_cols, sizeof *d), *m = allocate(n_cols, sizeof *m);
+    float *values = allocate(n_cols, sizeof *values), *q = allocate(n_cols, sizeof *q), *d = allocate(n_cols, sizeof *d),
+          *m = allocate(n_cols, sizeof *m);
 
     for (uint32_t r = 0; r < n_rows; r++) {
         const uint8_t *row = (const uint8_t *)rows + r * row_bytes;
@@ -49,7 +50,7 @@ void ref64_matmul(const struct m40_format *format, const void *rows, uint32_t n_
     free(m);
 }
 
-void ref64_rms_norm(const float *x, const float *weight, uint32_t n_rows, uint32_t n_cols, float eps, double *y, double *bound)
+void ref64_rms_norm(const float *x, const float *weight, const float *residual, uint32_t n_rows, uint32_t n_cols, float eps, double *y, double *bound)
 {
     for (uint32_t row = 0; row < n_rows; row++) {
         double sum = 0;
@@ -62,6 +63,10 @@ void ref64_rms_norm(const float *x, const float *weight, uint32_t n_rows, uint32
             y[i] = x[i] / sqrt(sum / n_cols + (double)eps) * (double)weight[c];
             /* the product before the weight may be subnormal */
             bound[i] = TOLERANCE_RMS_NORM(n_cols) * fabs(y[i]) + TINY * (1 + fabs((double)weight[c]));
+            if (residual) {
+                y[i] += residual[i];
+                bound[i] += U * fabs(y[i]) + bound[i] * U;
+            }
         }
     }
 }
@@ -88,8 +93,8 @@ void ref64_rope(const float *x, const float *cos_sin, uint32_t n_heads, uint32_t
     }
 }
 
-double ref64_attention(const float *q, const float *k, const float *v, size_t stride, uint32_t n, uint32_t head_dim, float scale, double *y,
-                       double *bound)
+double ref64_attention(const float *q, const float *k, const float *v, size_t stride, uint32_t n, uint32_t head_dim, float scale, float softcap,
+                       const float *sink, double *y, double *bound)
 {
     double *p = allocate(n, sizeof *p), max = -INFINITY, sum = 0, most = 0, rel;
 
@@ -100,6 +105,7 @@ double ref64_attention(const float *q, const float *k, const float *v, size_t st
             p[i] += (double)scale * q[d] * (double)k[i * stride + d];
             magnitude += fabs((double)scale * q[d] * (double)k[i * stride + d]);
         }
+        p[i] = softcap > 0 ? softcap * tanh(p[i] / softcap) : p[i];
         max = p[i] > max ? p[i] : max;
         most = magnitude > most ? magnitude : most;
     }
@@ -108,6 +114,12 @@ double ref64_attention(const float *q, const float *k, const float *v, size_t st
         sum += p[i];
     }
     rel = TOLERANCE_ATTENTION(head_dim, most, (n + M40_ATTN_PIECE - 1) / M40_ATTN_PIECE);
+    if (softcap > 0)
+        rel += TOLERANCE_ATTENTION_CAP(most, (double)softcap);
+    if (sink) {
+        sum += exp(*sink - max);
+        rel += TOLERANCE_ATTENTION_SINK(fabs(*sink - max));
+    }
     for (uint32_t d = 0; d < head_dim; d++) {
         double magnitude = 0, sum_of_v = 0;
 
@@ -124,13 +136,41 @@ double ref64_attention(const float *q, const float *k, const float *v, size_t st
     return most;
 }
 
-void ref64_silu_mul(const float *gate, const float *up, size_t n, double *y, double *bound)
+/* What the sigmoid is of, and the other factor. */
+static double glu_factors(const struct m40_act_params *act, double *g, double *u)
+{
+    switch (act->act) {
+    case M40_ACT_SILU:
+        return *g;
+    case M40_ACT_GELU_TANH: /* x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), with (1 + tanh(z / 2)) / 2 = 1 / (1 + exp(-z)) where tanh would cancel */
+        return 2 * sqrt(2 / acos(-1.0)) * (*g + 0.044715 * *g * *g * *g);
+    case M40_ACT_SWIGLU_OAI:
+        *g = *g > act->limit ? act->limit : *g;
+        *u = (*u > act->limit ? act->limit : *u < -act->limit ? -act->limit : *u) + 1;
+        return act->alpha * *g;
+    }
+    return 0;
+}
+
+void ref64_glu(const struct m40_act_params *act, const float *gate, const float *up, size_t n, double *y, double *bound)
 {
     for (size_t i = 0; i < n; i++) {
-        y[i] = gate[i] / (1 + exp(-(double)gate[i])) * up[i];
-        bound[i] = TOLERANCE_SILU * fabs(y[i]) + TOLERANCE_SILU_ABS * fabs((double)up[i]) + TINY * (1 + fabs((double)up[i]));
+        double g = gate[i], u = up[i], z = glu_factors(act, &g, &u);
+
+        y[i] = g / (1 + exp(-z)) * u;
+        bound[i] = TOLERANCE_GLU(act->act == M40_ACT_SILU ? 0 : fabs(z)) * fabs(y[i]) + TOLERANCE_GLU_ABS * fabs(u) + TINY * (1 + fabs(u));
         if (fabs(y[i]) > 3.4028235e38)
             y[i] = copysign(INFINITY, y[i]);
+    }
+}
+
+void ref64_softcap(const float *x, size_t n, float scale, float softcap, double *y, double *bound)
+{
+    for (size_t i = 0; i < n; i++) {
+        double z = (double)scale * x[i];
+
+        y[i] = softcap > 0 ? softcap * tanh(z / softcap) : z;
+        bound[i] = TOLERANCE_SOFTCAP * fabs(y[i]) + 2 * TINY * (1 + (double)softcap);
     }
 }
 

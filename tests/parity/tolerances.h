@@ -28,12 +28,26 @@
  * further piece, 2 ulp of every exponential (two of them for a late piece), the division. */
 #define TOLERANCE_ATTENTION(head_dim, score_magnitude, n_pieces)                                                                                     \
     (2 * ((double)(head_dim) + 3) * (score_magnitude)*U + 2 * (64 + 8 + 3 * (double)(n_pieces)) * U)
+/* With a soft-cap a score has one more rounding, of scale / cap, and tanh's 2.5 ulp and a product's half, both of at most the cap. */
+#define TOLERANCE_ATTENTION_CAP(score_magnitude, cap) (2 * ((score_magnitude) + 6 * (cap)) * U)
+/* A sink's exponential: its argument rounded once, 2 ulp, and an addition. */
+#define TOLERANCE_ATTENTION_SINK(argument) (((argument) + 6) * U)
 /* No case may be so badly conditioned that its bound says nothing. */
 #define TOLERANCE_ATTENTION_MOST 1e-3
 
-/* 2 ulp of exp, then addition, division and product. */
-#define TOLERANCE_SILU (8 * U)
-/* Below -88.72 exp(-g) is infinite and silu is -0, where the exact value is at most 88.73 exp(-88.72) = 2.6e-37. */
-#define TOLERANCE_SILU_ABS 2.7e-37
+/* 2 ulp of exp, then addition, division and product; and 6 roundings of exp's argument where that is not g itself (constants and polynomial of gelu, u + 1). */
+#define TOLERANCE_GLU(argument) ((9 + 6 * ((argument) < 90 ? (argument) : 90)) * U)
+/* Below -88.72 exp(-z) is infinite and the result is -0, where the exact value is at most 88.73 exp(-88.72) = 2.6e-37. */
+#define TOLERANCE_GLU_ABS 2.7e-37
+
+/* Roundings of scale / cap and of its product with x, which tanh does not magnify relative to itself, 2.5 ulp of tanh, a product. */
+#define TOLERANCE_SOFTCAP (8 * U)
+
+/* A weight of an expert: 2 ulp of its exponential, whose argument is rounded once (400 at most, within which exp is not 0), the sum of up to 16 of a lane and 5 levels, or of 32; a quotient, a product. */
+#define TOLERANCE_ROUTE     ((2 * 2 + 2 * 104 + 32 + 2) * U)
+#define TOLERANCE_ROUTE_ABS 1e-37
+
+/* An fma for each expert and one for the shared one, the gate's 8 roundings, the residual. */
+#define TOLERANCE_COMBINE(n_used) (((double)(n_used) + 1 + 8 + 1) * U)
 
 #endif

@@ -58,6 +58,21 @@ static void test_exp_within_one_ulp(void **state)
     assert_true(m40_expf(-100.0f) > 0.0f); /* subnormal, not flushed */
 }
 
+static void test_tanh_within_two_and_a_half_ulp(void **state)
+{
+    (void)state;
+    for (uint32_t bits = 0; bits < 0xff800000u; bits += 40009) {
+        float x = m40_bits_to_f32(bits);
+        double exact = tanh((double)x);
+
+        if (fabs(exact) >= 0x1p-126)
+            assert_true(fabs((double)m40_tanhf(x) - exact) <= 2.5 * ldexp(1.0, ilogb(exact) - 23));
+    }
+    assert_true(m40_tanhf(0.0f) == 0.0f && signbit(m40_tanhf(-0.0f)));
+    assert_true(m40_tanhf(INFINITY) == 1.0f && m40_tanhf(-INFINITY) == -1.0f && isnan(m40_tanhf(NAN)));
+    assert_true(m40_tanhf(1e-40f) == 1e-40f);
+}
+
 static bool always(void *user)
 {
     (void)user;
@@ -113,6 +128,7 @@ int main(void)
         cmocka_unit_test(test_error_text_is_one_line),
         cmocka_unit_test(test_f16_round_trip),
         cmocka_unit_test(test_exp_within_one_ulp),
+        cmocka_unit_test(test_tanh_within_two_and_a_half_ulp),
         cmocka_unit_test(test_allocation),
         cmocka_unit_test(test_buf),
         cmocka_unit_test(test_bytes_fail_sticks),

@@ -14,6 +14,8 @@ struct shape {
     uint32_t last_pos; /* of the last token; the others come right before it */
     uint32_t window;
     m40llm_kv_type type;
+    float softcap;
+    bool has_sinks;
 };
 
 /* What has the CUDA backend choose a way. */
@@ -113,7 +115,16 @@ static void attend(struct m40_backend *be, const struct data *d, const struct ch
                      put(be, d->q, d->q_bytes)};
     struct m40_kv_layer kv = {at[0], s->type, d->n_pages, s->n_kv_heads, s->head_dim};
     struct m40_rows rows = {s->n_tokens, s->last_pos, at[1], at[2], at[3], d->n_slot_pages, choice->n_single};
-    struct m40_attention_args args = {&kv, &rows, at[4], at[5], s->n_heads * s->head_dim, s->n_heads, s->window, 1.0f / sqrtf((float)s->head_dim)};
+    struct m40_attention_args args = {.kv = &kv,
+                                      .rows = &rows,
+                                      .q = at[4],
+                                      .y = at[5],
+                                      .q_stride = s->n_heads * s->head_dim,
+                                      .n_heads = s->n_heads,
+                                      .window = s->window,
+                                      .scale = 1.0f / sqrtf((float)s->head_dim),
+                                      .softcap = s->softcap,
+                                      .sinks = s->has_sinks ? at[4] : 0}; /* any values will do */
     uint64_t n_launches = 0;
     m40llm_error err;
 
@@ -163,18 +174,18 @@ static void check_shape(struct m40_backend *cpu, struct m40_backend *cuda, struc
 static void test_every_way_gives_the_same_bits(void **state)
 {
     static const struct shape shapes[] = {
-        {4, 2, 32, 3, 70, 0, M40LLM_KV_F16},     /* slices of two and one */
-        {20, 1, 64, 2, 65, 0, M40LLM_KV_F16},    /* a group of more heads than a warp takes */
-        {40, 1, 40, 3, 64, 0, M40LLM_KV_F32},    /* of five warps, and in rows that share a block */
-        {66, 2, 24, 1, 10, 0, M40LLM_KV_F16},    /* an odd last one */
-        {70, 1, 8, 2, 30, 0, M40LLM_KV_F16},     /* two blocks */
-        {2, 2, 32, 1, 4200, 0, M40LLM_KV_F16},   /* 66 pieces */
-        {1, 1, 8, 1, 33000, 0, M40LLM_KV_F16},   /* 516 */
-        {2, 1, 40, 3, 16385, 0, M40LLM_KV_F16},  /* 256, 257 and 257 */
-        {4, 1, 128, 40, 200, 0, M40LLM_KV_F16},  /* blocks of several pieces, whole and not */
-        {4, 2, 128, 40, 200, 70, M40LLM_KV_F32}, /* with a window */
-        {3, 1, 256, 25, 150, 100, M40LLM_KV_F16}, {2, 1, 256, 33, 150, 0, M40LLM_KV_F32},
-        {2, 1, 96, 70, 190, 64, M40LLM_KV_F16},   {2, 1, 64, 3, 4500, 2100, M40LLM_KV_F16}, /* 34 pieces of 71 */
+        {4, 2, 32, 3, 70, 0, M40LLM_KV_F16, 0, false},     /* slices of two and one */
+        {20, 1, 64, 2, 65, 0, M40LLM_KV_F16, 0, false},    /* a group of more heads than a warp takes */
+        {40, 1, 40, 3, 64, 0, M40LLM_KV_F32, 0, false},    /* of five warps, and in rows that share a block */
+        {66, 2, 24, 1, 10, 0, M40LLM_KV_F16, 0, false},    /* an odd last one */
+        {70, 1, 8, 2, 30, 0, M40LLM_KV_F16, 0, false},     /* two blocks */
+        {2, 2, 32, 1, 4200, 0, M40LLM_KV_F16, 0, false},   /* 66 pieces */
+        {1, 1, 8, 1, 33000, 0, M40LLM_KV_F16, 0, false},   /* 516 */
+        {2, 1, 40, 3, 16385, 0, M40LLM_KV_F16, 0, false},  /* 256, 257 and 257 */
+        {4, 1, 128, 40, 200, 0, M40LLM_KV_F16, 0, false},  /* blocks of several pieces, whole and not */
+        {4, 2, 128, 40, 200, 70, M40LLM_KV_F32, 0, false}, /* with a window */
+        {3, 1, 256, 25, 150, 100, M40LLM_KV_F16, 0, false}, {2, 1, 256, 33, 150, 0, M40LLM_KV_F32, 0, false},
+        {2, 1, 96, 70, 190, 64, M40LLM_KV_F16, 0, false},   {2, 1, 64, 3, 4500, 2100, M40LLM_KV_F16, 0, false}, /* 34 pieces of 71 */
     };
     m40llm_device_options options = M40LLM_DEVICE_OPTIONS_INIT;
     const char *library = getenv("M40LLM_CUDA_LIB");
@@ -190,8 +201,13 @@ static void test_every_way_gives_the_same_bits(void **state)
         assert_int_equal(m40_backend_open_cpu(&cpu, &options, &err), M40LLM_OK);
         if (m40_backend_open_cuda(&cuda, &options, &err) != M40LLM_OK)
             fail_msg("%s", err.text);
-        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-            check_shape(cpu, cuda, shapes[i]);
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            struct shape shape = shapes[i];
+
+            shape.softcap = seed == 2 ? 1.5f : 0.0f;
+            shape.has_sinks = seed == 3;
+            check_shape(cpu, cuda, shape);
+        }
         m40_backend_close(&cuda);
         m40_backend_close(&cpu);
     }

@@ -27,7 +27,8 @@ static void test_golden_model(void **state)
 
 int main(void)
 {
-    static char names[][16] = {"llama", "llama_f16", "llama31", "mistral", "qwen2", "qwen3", "qwen3_f16"};
+    static char names[][16] = {"llama",  "llama_f16", "llama31",       "mistral", "qwen2",   "qwen3", "qwen3_f16", "gemma2",
+                               "gemma3", "phi3",      "phi3_longrope", "granite", "smollm3", "olmo2", "olmo3",     "ministral3"};
     struct CMUnitTest tests[sizeof names / sizeof *names];
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -1,4 +1,5 @@
 /* model/: every refusal of a bad model has its words; a good one is described, loaded, run and closed, also where any allocation fails. */
+#include "harness/golden_gguf.h"
 #include "harness/harness.h"
 #include "harness/tiny_model.h"
 
@@ -29,9 +30,9 @@ struct bad_model {
 static const struct bad_model bad_models[] = {
     {{{DROP_KEY, "general.architecture"}}, M40LLM_BAD_MODEL, "metadata key general.architecture is missing"},
     {{{SET_U32, "general.architecture", 3}}, M40LLM_BAD_MODEL, "metadata key general.architecture is not a string"},
-    {{{SET_STRING, "general.architecture", 0, "falcon"}}, M40LLM_UNSUPPORTED, "architecture \"falcon\" is not supported (known: llama, qwen2, qwen3)"},
+    {{{SET_STRING, "general.architecture", 0, "falcon"}}, M40LLM_UNSUPPORTED, "architecture \"falcon\" is not supported (known: llama, qwen2, qwen3, gemma2, gemma3, phi3, granite, smollm3, olmo2, mistral3, qwen2moe, qwen3moe, gpt-oss)"},
     {{{SET_STRING, "general.architecture", 0, "an architecture of a name that is longer than any\n"}}, M40LLM_UNSUPPORTED,
-     "architecture \"an architecture of a name that \" is not supported (known: llama, qwen2, qwen3)"},
+     "architecture \"an architecture of a name that \" is not supported (known: llama, qwen2, qwen3, gemma2, gemma3, phi3, granite, smollm3, olmo2, mistral3, qwen2moe, qwen3moe, gpt-oss)"},
     {{{SET_STRING, "general.architecture", 0, "qwen2"}}, M40LLM_BAD_MODEL, "metadata key qwen2.block_count is missing"},
 
     {{{DROP_KEY, "llama.block_count"}}, M40LLM_BAD_MODEL, "metadata key llama.block_count is missing"},
@@ -74,7 +75,8 @@ static const struct bad_model bad_models[] = {
     {{{SET_F32, "llama.rope.freq_base", INFINITY}}, M40LLM_BAD_MODEL, "metadata key llama.rope.freq_base is inf, expected 1 to 1e+15"},
     {{{SET_U32, "llama.rope.dimension_count", 15}}, M40LLM_BAD_MODEL, "llama.rope.dimension_count is 15, expected an even number"},
     {{{SET_U32, "llama.rope.dimension_count", 32}}, M40LLM_BAD_MODEL, "metadata key llama.rope.dimension_count is 32, expected 2 to 16"},
-    {{{SET_STRING, "llama.rope.scaling.type", 0, "yarn"}}, M40LLM_UNSUPPORTED, "llama.rope.scaling.type \"yarn\" is not supported (known: none, linear)"},
+    {{{SET_STRING, "llama.rope.scaling.type", 0, "dynamic"}}, M40LLM_UNSUPPORTED, "llama.rope.scaling.type \"dynamic\" is not supported (known: none, linear, yarn, longrope): with dynamic NTK, "
+     "what the cache holds would have to change as a sequence grows"},
     {{{SET_U32, "llama.rope.scaling.type", 1}}, M40LLM_BAD_MODEL, "metadata key llama.rope.scaling.type is not a string"},
     {{{SET_F32, "llama.rope.scaling.factor", -1}}, M40LLM_BAD_MODEL, "metadata key llama.rope.scaling.factor is -1, expected 0.5 to 1e+06"},
     {{{ADD_VECTOR, "rope_freqs.weight", 4}}, M40LLM_BAD_MODEL, "tensor rope_freqs.weight has 4 elements, expected 8 (rope.dimension_count / 2)"},
@@ -83,9 +85,41 @@ static const struct bad_model bad_models[] = {
     {{{ADD_VECTOR, "rope_freqs.weight", 8}, {SPOIL_VALUES, "rope_freqs.weight"}}, M40LLM_BAD_MODEL,
      "tensor rope_freqs.weight has 0 at element 0, expected 0.5 or more"},
 
-    {{{SET_U32, "llama.expert_count", 8}}, M40LLM_UNSUPPORTED, "llama.expert_count is 8: mixtures of experts are not supported"},
+    {{{SET_STRING, "llama.rope.scaling.type", 0, "yarn"}}, M40LLM_BAD_MODEL, "metadata key llama.rope.scaling.factor is missing"},
+    {{{SET_STRING, "llama.rope.scaling.type", 0, "yarn"}, {SET_F32, "llama.rope.scaling.factor", 0.5}}, M40LLM_BAD_MODEL,
+     "metadata key llama.rope.scaling.factor is 0.5, expected 1 to 1e+06"},
+    {{{SET_STRING, "llama.rope.scaling.type", 0, "yarn"}, {SET_F32, "llama.rope.scaling.factor", 4}, {SET_F32, "llama.rope.scaling.yarn_beta_fast", 0.5}}, M40LLM_BAD_MODEL,
+     "metadata key llama.rope.scaling.yarn_beta_fast is 0.5, expected 1 to 1e+06"},
+    {{{SET_STRING, "llama.rope.scaling.type", 0, "yarn"}, {SET_F32, "llama.rope.scaling.factor", 4}, {SET_F32, "llama.rope.freq_base", 1}}, M40LLM_BAD_MODEL,
+     "llama.rope.freq_base is 1, too small for yarn"},
+    {{{SET_STRING, "llama.rope.scaling.type", 0, "longrope"}}, M40LLM_BAD_MODEL, "tensor rope_factors_long.weight is missing"},
+    {{{SPOIL_VALUES, "output_norm.weight"}, {ADD_VECTOR, "rope_factors_short.weight", 8}, {SPOIL_VALUES, "rope_factors_short.weight"}}, M40LLM_BAD_MODEL,
+     "tensor rope_factors_short.weight has 0 at element 0, expected 0.5 or more"},
+    {{{SET_F32, "llama.attn_logit_softcapping", -1}}, M40LLM_BAD_MODEL, "metadata key llama.attn_logit_softcapping is -1, expected 0 to 1e+06"},
+    {{{SET_F32, "llama.final_logit_softcapping", NAN}}, M40LLM_BAD_MODEL, "metadata key llama.final_logit_softcapping is nan, expected 0 to 1e+06"},
+    {{{SET_F32, "llama.attention.scale", 0}}, M40LLM_BAD_MODEL, "metadata key llama.attention.scale is 0, expected 1e-06 to 1e+06"},
+    {{{SET_F32, "llama.attention.temperature_scale", 0.125}, {SET_U32, "llama.rope.dimension_count", 8}}, M40LLM_UNSUPPORTED,
+     "llama.attention.temperature_scale is 0.125, but only 8 of 16 elements of a head are rotated"},
+
+    {{{SET_U32, "llama.expert_count", 8}}, M40LLM_BAD_MODEL, "metadata key llama.expert_used_count is missing"},
+    {{{SET_U32, "llama.expert_count", 513}, {SET_U32, "llama.expert_used_count", 2}}, M40LLM_UNSUPPORTED, "llama.expert_count is 513, expected at most 512"},
+    {{{SET_U32, "llama.expert_count", 8}, {SET_U32, "llama.expert_used_count", 9}}, M40LLM_BAD_MODEL,
+     "metadata key llama.expert_used_count is 9, expected 1 to 8"},
+    {{{SET_U32, "llama.expert_count", 64}, {SET_U32, "llama.expert_used_count", 33}}, M40LLM_UNSUPPORTED,
+     "llama.expert_used_count is 33, expected at most 32"},
+    {{{SET_U32, "llama.expert_count", 8}, {SET_U32, "llama.expert_used_count", 2}, {SET_U32, "llama.expert_feed_forward_length", 48}}, M40LLM_UNSUPPORTED,
+     "experts of 48 x 64 are not supported: expected multiples of 32"},
+    {{{SET_U32, "llama.expert_count", 8}, {SET_U32, "llama.expert_used_count", 2}, {SET_U32, "llama.leading_dense_block_count", 1}}, M40LLM_UNSUPPORTED,
+     "llama.leading_dense_block_count is 1: dense layers before the mixtures are not supported"},
+    {{{SET_U32, "llama.expert_count", 8}, {SET_U32, "llama.expert_used_count", 2}, {SET_U32, "llama.expert_gating_func", 3}}, M40LLM_BAD_MODEL,
+     "metadata key llama.expert_gating_func is 3, expected 0 to 2"},
+    {{{SET_U32, "llama.expert_count", 8}, {SET_U32, "llama.expert_used_count", 2}, {SET_U32, "llama.expert_weights_norm", 1}}, M40LLM_BAD_MODEL,
+     "metadata key llama.expert_weights_norm is not a bool"},
+    {{{SET_U32, "llama.expert_count", 8}, {SET_U32, "llama.expert_used_count", 2}, {ADD_VECTOR, "blk.0.ffn_gate.0.weight", 8}}, M40LLM_UNSUPPORTED,
+     "tensor blk.0.ffn_gate.0.weight is of one expert, as old converters wrote them: convert the model anew"},
+    {{{SET_U32, "llama.expert_count", 8}, {SET_U32, "llama.expert_used_count", 2}}, M40LLM_BAD_MODEL, "tensor blk.0.ffn_gate_inp.weight is missing"},
     {{{SET_U32, "llama.attention.sliding_window", 64}}, M40LLM_UNSUPPORTED,
-     "llama.attention.sliding_window is 64, less than context_length, which is 128: sliding-window attention is not supported"},
+     "llama.attention.sliding_window is 64, less than context_length, which is 128: sliding-window attention is not known of this architecture"},
     {{{SET_BOOL, "llama.attention.causal", 0}}, M40LLM_UNSUPPORTED, "llama.attention.causal is false: only causal attention is supported"},
 
     {{{SET_TOKENS, "tokenizer.ggml.tokens", 41}}, M40LLM_BAD_MODEL, "tensor token_embd.weight has 40 rows, but the tokenizer has 41 tokens"},
@@ -159,18 +193,24 @@ static void test_config_defaults_and_options(void **state)
     (void)state;
     assert_string_equal(c.architecture, "llama");
     assert_string_equal(c.name, "tiny");
-    assert_true(c.head_dim == 16 && c.n_rot == 16 && c.rope_base == 10000.0 && c.rope_scale == 1.0 && !c.rope_freq_divisors);
-    assert_true(c.n_vocab == VOCAB && !c.is_tied && !c.has_qkv_bias && !c.has_qk_norm && c.rope_style == M40_ROPE_NORM && c.norm_eps == 1e-5f);
+    assert_true(c.head_dim == 16 && c.rope.n_rot == 16 && c.rope.base == 10000.0 && c.rope.factor == 1.0 && !c.rope.divisors);
+    assert_true(c.n_vocab == VOCAB && !c.is_tied && !c.has_qkv_bias && !c.has_row_qk_norm && c.rope_style == M40_ROPE_NORM && c.norm_eps == 1e-5f);
 
     assert_int_equal(read_config(&(struct edit){DROP_KEY, "llama.attention.head_count_kv"}, 1).n_kv_heads, HEADS);
     assert_true(read_config(&(struct edit){DROP_TENSOR, "output.weight"}, 1).is_tied);
-    assert_true(read_config(&(struct edit){SET_F32, "llama.rope.scaling.factor", 4}, 1).rope_scale == 4.0);
-    assert_true(read_config(&(struct edit){SET_F32, "llama.rope.scale_linear", 2}, 1).rope_scale == 2.0);
-    assert_int_equal(read_config(&(struct edit){SET_U32, "llama.rope.dimension_count", 8}, 1).n_rot, 8);
+    assert_true(read_config(&(struct edit){SET_F32, "llama.rope.scaling.factor", 4}, 1).rope.factor == 4.0);
+    assert_true(read_config(&(struct edit){SET_F32, "llama.rope.scale_linear", 2}, 1).rope.factor == 2.0);
+    assert_int_equal(read_config(&(struct edit){SET_U32, "llama.rope.dimension_count", 8}, 1).rope.n_rot, 8);
     assert_int_equal(read_config(&(struct edit){SET_U32, "llama.attention.sliding_window", 128}, 1).n_ctx_train, CTX);
     assert_int_equal(read_config(&(struct edit){SET_TOKENS, "tokenizer.ggml.tokens", VOCAB}, 1).n_vocab, VOCAB);
     c = read_config((struct edit[]){{SET_STRING, "llama.rope.scaling.type", 0, "none"}, {SET_F32, "llama.rope.scaling.factor", 4}}, 2);
-    assert_true(c.rope_scale == 1.0);
+    assert_true(c.rope.factor == 1.0);
+    assert_true(c.attn_scale == 0.25f && c.embed_scale == 1 && c.logit_scale == 1 && c.attn_softcap == 0 && c.logit_softcap == 0);
+    assert_true(m40_layer_window(&c, 0) == 0 && !m40_layer_has(&c, 1, M40_LAYER_NO_ROPE) && !c.has_local_rope);
+    assert_true(read_config(&(struct edit){SET_F32, "llama.attention.scale", 0.5}, 1).attn_scale == 0.5f);
+    assert_true(read_config(&(struct edit){SET_F32, "llama.attn_logit_softcapping", 20}, 1).attn_softcap == 20);
+    c = read_config((struct edit[]){{SET_STRING, "llama.rope.scaling.type", 0, "yarn"}, {SET_F32, "llama.rope.scaling.factor", 4}}, 2);
+    assert_true(c.rope.is_yarn && c.rope.n_ctx_original == CTX && fabs(c.rope.magnitude - (0.1 * log(4) + 1)) < 1e-12);
     c = read_config(&(struct edit){SET_STRING, "general.name", 0, "line\nbreak"}, 1);
     assert_string_equal(c.name, "line?break");
 }
@@ -188,6 +228,7 @@ static void test_describe(void **state)
     assert_int_equal(info.weight_bytes, 4 * n);
     assert_int_equal(info.weight_bytes_per_token, 4 * (n - EMBD * (VOCAB - 1)));
     assert_int_equal(info.kv_bytes_per_token, LAYERS * 2 * KV_HEADS * HEAD * 2);
+    assert_true(info.n_active_parameters == n && info.expert_bytes == 0 && info.window == 0 && info.window_kv_bytes_per_token == 0);
     OK(m40_model_describe(gguf, M40LLM_KV_F32, &info, &err));
     assert_int_equal(info.kv_bytes_per_token, LAYERS * 2 * KV_HEADS * HEAD * 4);
     m40_gguf_close(&gguf);
@@ -195,6 +236,36 @@ static void test_describe(void **state)
     OK(m40_model_describe(gguf, M40LLM_KV_F16, &info, &err));
     assert_int_equal(info.weight_bytes_per_token, info.weight_bytes); /* a tied embedding is read whole */
     m40_gguf_close(&gguf);
+}
+
+/* What sets layers apart, where a golden file asks for it. */
+static void test_layers_of_families(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t window;
+        const char *layers; /* w: with the window; n: not rotated; f: neither */
+    } families[] = {{"gemma2", 16, "wfw"}, {"gemma3", 16, "wwwwwf"}, {"smollm3", 0, "fffn"}, {"olmo3", 16, "wwwf"}, {"phi3", 2047, "ww"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        char *path = golden_gguf_path(families[i].name);
+        struct m40_model_config c;
+        struct m40_gguf *gguf;
+        m40llm_model_info info;
+
+        OK(m40_gguf_open(&gguf, path, &err));
+        OK(m40_model_config_read(&c, gguf, &err));
+        OK(m40_model_describe(gguf, M40LLM_KV_F16, &info, &err));
+        assert_int_equal(c.n_layers, strlen(families[i].layers));
+        assert_int_equal(info.window, families[i].window);
+        for (uint32_t layer = 0; layer < c.n_layers; layer++) {
+            assert_int_equal(m40_layer_window(&c, layer), families[i].layers[layer] == 'w' ? families[i].window : 0);
+            assert_int_equal(m40_layer_has(&c, layer, M40_LAYER_NO_ROPE), families[i].layers[layer] == 'n');
+        }
+        m40_gguf_close(&gguf);
+        free(path);
+    }
 }
 
 /* ---- loading and running ---- */
@@ -597,6 +668,7 @@ int main(void)
         cmocka_unit_test(test_no_tensors),
         cmocka_unit_test(test_config_defaults_and_options),
         cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_layers_of_families),
         cmocka_unit_test(test_any_number_is_survived),
         cmocka_unit_test(test_vectors_are_widened),
         cmocka_unit_test(test_unused_tensors_are_logged),

@@ -1,10 +1,11 @@
 #define _GNU_SOURCE
 /* One request gives the same logits and tokens alone and beside 1, 3, 7 and 15 others of random lengths, in prefill chunks of any size: through the engine, on the CPU and on a CUDA card, whose kernels
- * depend on how many rows a step has. The card is emulated unless M40LLM_TEST_DEVICE=cuda; M40LLM_CUDA_LIB names another driver. */
+ * depend on how many rows a step has. For a plain model, and for one whose layers have windows shorter than the prompts. The card is emulated unless M40LLM_TEST_DEVICE=cuda; M40LLM_CUDA_LIB names another driver. */
 #include "unit/cuda_fixture.h"
 
 #include "base/half.h"
 #include "engine/engine.h"
+#include "harness/golden_gguf.h"
 #include "model/synth.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -15,7 +16,7 @@ enum { N_CASES = 5 };
 enum { N_VOCAB = 512, N_CTX = 96, N_PROMPT = 37, N_ANSWER = 20, MAX_OTHERS = 15, MAX_ROWS = N_CTX };
 
 static m40llm_error err;
-static struct m40_gguf *gguf;
+static struct m40_gguf *gguf; /* of the test that is running */
 
 #define OK(call)                                                                                                                                     \
     do {                                                                                                                                             \
@@ -153,17 +154,18 @@ static void run(struct device *d, uint32_t n_others, uint32_t n_chunk, bool with
     assert_int_equal(a->n_tokens, N_ANSWER);
 }
 
-static void check_device(bool is_cuda, struct answer *alone)
+struct neighbours {
+    uint32_t n_others, n_chunk;
+};
+
+static void check_device(bool is_cuda, const struct neighbours *cases, size_t n_cases, struct answer *alone)
 {
-    static const struct {
-        uint32_t n_others, n_chunk;
-    } cases[] = {{15, 7}, {3, 1}, {1, 512}, {7, 33}, {15, 512}};
     struct device d = {0};
 
     device_open(&d, is_cuda);
     run(&d, 0, 512, true, alone);
     assert_int_equal(alone->n_rows, N_PROMPT + N_ANSWER - 1);
-    for (size_t k = 0; k < N_CASES; k++) {
+    for (size_t k = 0; k < n_cases; k++) {
         for (int with_logits = 0; with_logits < 2; with_logits++) {
             struct answer a;
 
@@ -186,28 +188,61 @@ static bool may_be_skipped(void)
     return is_missing && !getenv("M40LLM_CUDA_LIB") && !is_set("M40LLM_REQUIRE_GPU", "1");
 }
 
-static void test_neighbours_change_nothing(void **state)
+static void check_model(const char *path, const struct neighbours *cases, size_t n_cases)
 {
     static struct answer cpu, cuda;
+
+    OK(m40_gguf_open(&gguf, path, &err));
+    check_device(false, cases, n_cases, &cpu);
+    check_device(true, cases, n_cases, &cuda);
+    assert_memory_equal(&cpu, &cuda, sizeof cpu);
+    m40_gguf_close(&gguf);
+}
+
+static void test_neighbours_change_nothing(void **state)
+{
+    static const struct neighbours cases[] = {{15, 7}, {3, 1}, {1, 512}, {7, 33}, {15, 512}};
+    char path[512];
 
     (void)state;
     if (may_be_skipped())
         skip();
-    check_device(false, &cpu);
-    check_device(true, &cuda);
-    assert_memory_equal(&cpu, &cuda, sizeof cpu);
+    snprintf(path, sizeof path, "%s/tiny.gguf", test_tmp_dir());
+    OK(m40_synth_write("tiny", "q4_k", path, NULL, NULL, &err));
+    check_model(path, cases, N_CASES);
+}
+
+static void test_nor_with_windows(void **state)
+{
+    static const struct neighbours some = {3, 7};
+    char *path;
+
+    (void)state;
+    if (may_be_skipped())
+        skip();
+    path = golden_gguf_path("gemma2"); /* windows of 16 */
+    check_model(path, &some, 1);
+    free(path);
+}
+
+/* Other tokens that go to the same experts, in prompts long enough for the grouped kernels. */
+static void test_nor_in_a_mixture(void **state)
+{
+    static const struct neighbours many = {15, 512};
+    char path[512];
+
+    (void)state;
+    if (may_be_skipped())
+        skip();
+    snprintf(path, sizeof path, "%s/tiny-moe.gguf", test_tmp_dir());
+    OK(m40_synth_write("tiny-moe", "q4_k", path, NULL, NULL, &err));
+    check_model(path, &many, 1);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_neighbours_change_nothing)};
-    char path[512];
-    int rc;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_neighbours_change_nothing), cmocka_unit_test(test_nor_with_windows),
+                                       cmocka_unit_test(test_nor_in_a_mixture)};
 
-    snprintf(path, sizeof path, "%s/tiny.gguf", test_tmp_dir());
-    if (m40_synth_write("tiny", "q4_k", path, NULL, NULL, &err) != M40LLM_OK || m40_gguf_open(&gguf, path, &err) != M40LLM_OK)
-        return 1;
-    rc = cmocka_run_group_tests(tests, NULL, NULL);
-    m40_gguf_close(&gguf);
-    return rc;
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

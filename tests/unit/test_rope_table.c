@@ -1,17 +1,18 @@
 /* The rope table against libm in long double, and its frequencies against those that the golden models' reference used. */
 #include "harness/harness.h"
 
+#include "harness/golden_gguf.h"
 #include "model/model.h"
 
 #include <jansson.h>
 #include <math.h>
 
-static float *make_table(const struct m40_model_config *config, uint32_t n_ctx)
+static float *make_table(const struct m40_rope *rope, uint32_t n_ctx)
 {
-    float *table = malloc((size_t)n_ctx * config->n_rot * sizeof *table);
+    float *table = malloc((size_t)n_ctx * rope->n_rot * sizeof *table);
 
     assert_non_null(table);
-    m40_rope_table(config, n_ctx, table);
+    m40_rope_table(rope, n_ctx, false, table);
     return table;
 }
 
@@ -23,19 +24,19 @@ static bool is_close(float found, long double exact, long double angle)
     return fabsl(found - exact) <= half_unit * 1.0001L + 6e-16L * angle + 2e-16L;
 }
 
-static void check_against_libm(const struct m40_model_config *config, uint32_t n_ctx, uint32_t step)
+static void check_against_libm(const struct m40_rope *rope, uint32_t n_ctx, uint32_t step)
 {
-    float *table = make_table(config, n_ctx);
-    uint32_t n_pairs = config->n_rot / 2;
+    float *table = make_table(rope, n_ctx);
+    uint32_t n_pairs = rope->n_rot / 2;
     size_t n_values = 0, n_same = 0;
 
     for (uint32_t pos = 0; pos < n_ctx; pos += step)
         for (uint32_t i = 0; i < n_pairs; i++) {
-            long double f = powl((long double)config->rope_base, -2.0L * i / config->n_rot) / (long double)config->rope_scale, angle;
+            long double f = powl((long double)rope->base, -2.0L * i / rope->n_rot) / (long double)rope->factor, angle;
             const float *pair = table + 2 * ((size_t)pos * n_pairs + i);
 
-            if (config->rope_freq_divisors)
-                f /= (long double)config->rope_freq_divisors[i];
+            if (rope->divisors)
+                f /= (long double)rope->divisors[i];
             angle = f * pos;
             assert_true(is_close(pair[0], cosl(angle), angle));
             assert_true(is_close(pair[1], sinl(angle), angle));
@@ -54,17 +55,17 @@ static void test_matches_libm(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof bases / sizeof *bases; i++)
         for (uint32_t n_rot = 32; n_rot <= 256; n_rot *= 2)
-            check_against_libm(&(struct m40_model_config){.n_rot = n_rot, .rope_base = bases[i], .rope_scale = 1.0}, 1024, 7);
-    check_against_libm(&(struct m40_model_config){.n_rot = 80, .rope_base = 10000.0, .rope_scale = 8.0}, 4096, 13);
-    check_against_libm(&(struct m40_model_config){.n_rot = 32, .rope_base = 500000.0, .rope_scale = 0.5, .rope_freq_divisors = divisors}, 4096, 13);
-    check_against_libm(&(struct m40_model_config){.n_rot = 2, .rope_base = 10000.0, .rope_scale = 1.0}, 1 << 21, 1009);
+            check_against_libm(&(struct m40_rope){.n_rot = n_rot, .base = bases[i], .factor = 1.0, .magnitude = 1.0}, 1024, 7);
+    check_against_libm(&(struct m40_rope){.n_rot = 80, .base = 10000.0, .factor = 8.0, .magnitude = 1.0}, 4096, 13);
+    check_against_libm(&(struct m40_rope){.n_rot = 32, .base = 500000.0, .factor = 0.5, .magnitude = 1.0, .divisors = divisors}, 4096, 13);
+    check_against_libm(&(struct m40_rope){.n_rot = 2, .base = 10000.0, .factor = 1.0, .magnitude = 1.0}, 1 << 21, 1009);
 }
 
 /* Angles of 0 give exactly 1 and 0; a few values beside exact multiples of pi/2. */
 static void test_known_values(void **state)
 {
-    struct m40_model_config config = {.n_rot = 2, .rope_base = 10000.0, .rope_scale = 1.0};
-    float *table = make_table(&config, 356);
+    struct m40_rope rope = {.n_rot = 2, .base = 10000.0, .factor = 1.0, .magnitude = 1.0};
+    float *table = make_table(&rope, 356);
 
     (void)state;
     assert_true(table[0] == 1.0f && table[1] == 0.0f);
@@ -74,54 +75,53 @@ static void test_known_values(void **state)
     free(table);
 }
 
-static double metadata_number(const json_t *recipe, const char *suffix, double otherwise)
+/* The table of `kind` in hf_rope: its frequencies, and cos and sin's factor. */
+static void check_rope(const struct m40_rope *rope, const json_t *hf_rope, const char *kind)
 {
-    size_t i;
-    json_t *entry;
+    char key[96];
+    const json_t *inv_freq;
+    double f[M40_ROPE_MAX_PAIRS], factor;
 
-    json_array_foreach(json_object_get(recipe, "metadata"), i, entry)
-    {
-        const char *key = json_string_value(json_array_get(entry, 0));
+    snprintf(key, sizeof key, "model.rotary_emb.%sinv_freq", kind);
+    inv_freq = json_object_get(hf_rope, key);
+    assert_int_equal(rope->n_rot, 2 * json_array_size(inv_freq));
+    m40_rope_frequencies(rope, 256, f);
+    for (uint32_t i = 0; i < rope->n_rot / 2; i++) {
+        double expected = json_number_value(json_array_get(inv_freq, i));
 
-        if (strlen(key) >= strlen(suffix) && !strcmp(key + strlen(key) - strlen(suffix), suffix))
-            return json_number_value(json_array_get(entry, 2));
+        if (!(fabs(f[i] - expected) <= 4e-7 * expected)) /* it went through float32 */
+            fail_msg("pair %u turns by %.9g a position, expected %.9g", i, f[i], expected);
     }
-    return otherwise;
+    snprintf(key, sizeof key, "model.rotary_emb.%sattention_scaling", kind);
+    factor = json_number_value(json_object_get(hf_rope, key));
+    assert_true(fabs(rope->magnitude - factor) <= 1e-7 * factor);
 }
 
 static void check_golden(const char *name)
 {
-    char path[64];
-    json_t *root, *inv_freq, *divisors_json;
-    float divisors[128], *table;
-    struct m40_model_config config = {.rope_scale = 1.0};
+    char data[64], *path = golden_gguf_path(name);
+    struct m40_gguf *gguf = NULL;
+    struct m40_model_config config;
+    json_t *root, *hf_rope;
+    m40llm_error err;
 
-    snprintf(path, sizeof path, "golden/%s.json", name);
-    root = json_load_file(test_data(path), 0, NULL);
+    snprintf(data, sizeof data, "golden/%s.json", name);
+    root = json_load_file(test_data(data), 0, NULL);
     assert_non_null(root);
-    inv_freq = json_object_get(json_object_get(root, "hf_rope"), "model.rotary_emb.inv_freq");
-    config.n_rot = (uint32_t)json_array_size(inv_freq) * 2;
-    assert_in_range(config.n_rot, 2, 256);
-    config.rope_base = metadata_number(json_object_get(root, "recipe"), ".rope.freq_base", 10000.0);
-    divisors_json = json_object_get(json_array_get(json_object_get(json_object_get(root, "recipe"), "constants"), 0), "values");
-    for (size_t i = 0; i < json_array_size(divisors_json); i++)
-        divisors[i] = (float)json_number_value(json_array_get(divisors_json, i));
-    if (divisors_json)
-        config.rope_freq_divisors = divisors;
-    table = make_table(&config, 2);
-    for (uint32_t i = 0; i < config.n_rot / 2; i++) {
-        const float *pair = table + config.n_rot + 2 * i; /* position 1 */
-        double f = atan2((double)pair[1], (double)pair[0]), expected = json_number_value(json_array_get(inv_freq, i));
-
-        assert_true(fabs(f - expected) <= 4e-7 * expected); /* both went through float32 */
-    }
-    free(table);
+    hf_rope = json_object_get(root, "hf_rope");
+    if (m40_gguf_open(&gguf, path, &err) != M40LLM_OK || m40_model_config_read(&config, gguf, &err) != M40LLM_OK)
+        fail_msg("%s", err.text);
+    check_rope(&config.rope, hf_rope, config.has_local_rope ? "full_attention_" : "");
+    if (config.has_local_rope)
+        check_rope(&config.local_rope, hf_rope, "sliding_attention_");
+    m40_gguf_close(&gguf);
+    free(path);
     json_decref(root);
 }
 
 static void test_golden_frequencies(void **state)
 {
-    static const char *const names[] = {"llama", "llama31", "mistral", "qwen2", "qwen3"};
+    static const char *const names[] = {"llama", "llama31", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "phi3_longrope", "granite"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -162,6 +162,30 @@ static void test_tensors_differ(void **state)
     m40_gguf_close(&gguf);
 }
 
+/* A mixture runs; NAME/LAYERS has fewer layers; a type whose blocks do not fit a shape's rows is refused by the tensor's name. */
+static void test_mixtures_and_fewer_layers(void **state)
+{
+    static const char *const bad[] = {"tiny/3", "tiny/0", "tiny/", "tiny/1x", "tiny/-1", "tin/1"};
+    const char *path = path_of("model.gguf");
+    struct m40_gguf *gguf;
+    m40llm_error err;
+    uint64_t n_layers;
+
+    (void)state;
+    assert_int_equal(m40_synth_write("tiny-moe/1", "q4_k", path, NULL, NULL, NULL), M40LLM_OK);
+    assert_int_equal(m40_gguf_open(&gguf, path, NULL), M40LLM_OK);
+    assert_true(m40_gguf_kv_u64(m40_gguf_find_kv(gguf, "qwen3moe.block_count"), &n_layers) && n_layers == 1);
+    assert_int_equal(m40_gguf_find_tensor(gguf, "blk.0.ffn_down_exps.weight")->dims[2], 8);
+    check_forward(gguf);
+    m40_gguf_close(&gguf);
+    path = path_of("never.gguf");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(m40_synth_write(bad[i], "q4_k", path, NULL, NULL, NULL), M40LLM_INVALID_ARGUMENT);
+    assert_int_equal(m40_synth_write("gpt-oss-20b/1", "q4_k", path, NULL, NULL, &err), M40LLM_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "blk.0.ffn_gate_exps.weight has rows of 2880 weights"));
+    assert_int_equal(access(path, F_OK), -1);
+}
+
 static void test_unknown_names_are_refused_with_the_list(void **state)
 {
     const char *path = path_of("never.gguf");
@@ -231,6 +255,7 @@ int main(void)
         cmocka_unit_test(test_bytes_do_not_depend_on_threads),
         cmocka_unit_test(test_every_type_is_a_model_of_sane_weights),
         cmocka_unit_test(test_tensors_differ),
+        cmocka_unit_test(test_mixtures_and_fewer_layers),
         cmocka_unit_test(test_unknown_names_are_refused_with_the_list),
         cmocka_unit_test(test_cancelled_write_leaves_no_file),
         cmocka_unit_test(test_allocation_failure),

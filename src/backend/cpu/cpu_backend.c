@@ -173,9 +173,11 @@ static void free_scratch(struct m40_cpu_backend *cpu)
     m40_free(cpu->prepared_x);
     m40_free(cpu->sub_sums);
     m40_free(cpu->thread_scratch);
+    m40_free(cpu->pair_rows);
     cpu->prepared_x = NULL;
     cpu->sub_sums = NULL;
     cpu->thread_scratch = NULL;
+    cpu->pair_rows = NULL;
     memset(&cpu->workload, 0, sizeof cpu->workload);
 }
 
@@ -210,7 +212,8 @@ static m40llm_status cpu_reserve(struct m40_backend *be, const struct m40_worklo
     cpu->prepared_x = m40_calloc_aligned(n_x, sizeof *cpu->prepared_x);
     cpu->sub_sums = m40_calloc_aligned(n_sums, sizeof *cpu->sub_sums);
     cpu->thread_scratch = m40_calloc_aligned((size_t)cpu->n_threads * cpu->thread_floats, sizeof *cpu->thread_scratch);
-    if (!cpu->prepared_x || !cpu->sub_sums || !cpu->thread_scratch) {
+    cpu->pair_rows = m40_calloc(2 * (size_t)workload->n_tokens * workload->n_used, sizeof *cpu->pair_rows);
+    if (!cpu->pair_rows || !cpu->prepared_x || !cpu->sub_sums || !cpu->thread_scratch) {
         free_scratch(cpu);
         return m40_fail(err, M40LLM_NO_MEMORY, "%.1f MiB of scratch memory for the CPU",
                         (double)(n_x + n_sums + (size_t)cpu->n_threads * cpu->thread_floats) * sizeof(float) / 0x1p20);
@@ -299,6 +302,8 @@ static const struct m40_backend_ops memory_ops = {
     .matrix_create = matrix_create,
     .matrix_destroy = matrix_destroy,
     .copy = cpu_copy,
+    .matmul = m40_cpu_matmul_op,
+    .expert_matmul = m40_cpu_expert_matmul,
 };
 
 m40llm_status m40_backend_open_cpu(struct m40_backend **out, const m40llm_device_options *options, m40llm_error *err)
@@ -319,11 +324,12 @@ m40llm_status m40_backend_open_cpu(struct m40_backend **out, const m40llm_device
     cpu->n_threads = options->n_threads ? options->n_threads : default_threads();
     cpu->level = options->cpu_level == M40LLM_CPU_AUTO ? best : options->cpu_level;
     m40_cpu_set_ops_scalar(&cpu->base.ops);
+    cpu->matmul = m40_cpu_matmul_scalar;
 #if defined(__x86_64__)
     if (cpu->level >= M40LLM_CPU_AVX2)
         m40_cpu_set_ops_avx2(&cpu->base.ops);
-    if (cpu->level == M40LLM_CPU_AVX512)
-        cpu->base.ops.matmul = m40_cpu_matmul_avx512;
+    if (cpu->level >= M40LLM_CPU_AVX2)
+        cpu->matmul = cpu->level == M40LLM_CPU_AVX512 ? m40_cpu_matmul_avx512 : m40_cpu_matmul_avx2;
 #endif
     m40_log(&cpu->base.logger, M40LLM_LOG_DEBUG, "CPU backend: %s, %d threads", level_name(cpu->level), cpu->n_threads);
     *out = &cpu->base;

@@ -1,6 +1,6 @@
 /* Inside of the CPU backend. An m40_addr is a host pointer; operations have ended when they return.
  *
- * Files: cpu_backend.c memory and the table; cpu_ops.inc every operation but matmul, compiled twice (cpu_scalar.c: plain, the reference; cpu_ops_avx2.c: the same
+ * Files: cpu_backend.c memory and the table; cpu_experts.c matmuls of mixtures of experts; cpu_ops.inc every operation but matmul, compiled twice (cpu_scalar.c: plain, the reference; cpu_ops_avx2.c: the same
  * source for processors with AVX2 and FMA, where fmaf is an instruction); cpu_matmul.c the reference; cpu_matmul_simd.inc the fast one, compiled twice
  * (cpu_matmul_avx2.c, cpu_matmul_avx512.c) on the vectors of cpu_simd.h and cpu_unpack.h.
  */
@@ -13,6 +13,16 @@
 #include <omp.h>
 #endif
 
+struct m40_cpu_backend;
+
+/* What a matmul multiplies, and which rows of x and y its tokens have. */
+struct m40_cpu_matmul {
+    const struct m40_matmul_args *args;
+    const uint32_t *x_rows, *y_rows; /* [args->n_tokens], or both NULL: every token its own */
+};
+
+typedef m40llm_status (*m40_cpu_matmul_fn)(struct m40_cpu_backend *cpu, const struct m40_cpu_matmul *matmul, m40llm_error *err);
+
 struct m40_cpu_backend {
     struct m40_backend base; /* first */
     int n_threads;
@@ -22,6 +32,8 @@ struct m40_cpu_backend {
     float *sub_sums;              /* [n_tokens][sub-blocks of a row of x]: its sx */
     float *thread_scratch;        /* [n_threads][thread_floats] */
     size_t thread_floats;
+    m40_cpu_matmul_fn matmul; /* the level's */
+    uint32_t *pair_rows;      /* [2][n_tokens * n_used]: rows of x and of y of an expert's pairs */
 };
 
 enum { CPU_MIN_SUB = 16 };       /* the shortest sub-block of any format */
@@ -59,17 +71,33 @@ size_t m40_cpu_row_bytes(const struct m40_matrix *matrix);
 /* Checks a matmul's arguments against the reserved workload. */
 m40llm_status m40_cpu_matmul_check(const struct m40_cpu_backend *cpu, const struct m40_matmul_args *args, m40llm_error *err);
 
-/* The x to multiply with: cpu->prepared_x where the format has scales (each variant fills it in, and over its sub-blocks cpu->sub_sums), else the one of the arguments. */
-const float *m40_cpu_matmul_x(const struct m40_cpu_backend *cpu, const struct m40_matmul_args *args);
+/* Token t's row of x, or of y and residual. */
+static inline size_t m40_cpu_row_of(const uint32_t *rows, uint32_t t)
+{
+    return rows ? rows[t] : t;
+}
+
+/* Whether x is multiplied as prepared, in cpu->prepared_x (each variant fills it in; where the format has scales, over its sub-blocks cpu->sub_sums, too), not where it lies. */
+static inline bool m40_cpu_is_prepared(const struct m40_cpu_matmul *matmul)
+{
+    return matmul->args->w->format->sub || matmul->x_rows;
+}
+
+/* The x to multiply with, a row for each token. */
+const float *m40_cpu_matmul_x(const struct m40_cpu_backend *cpu, const struct m40_cpu_matmul *matmul);
 
 /* Floats of scratch memory that one thread needs, for each matmul. */
 size_t m40_cpu_matmul_floats_scalar(const struct m40_workload *workload);
 size_t m40_cpu_matmul_floats_avx2(const struct m40_workload *workload);
 size_t m40_cpu_matmul_floats_avx512(const struct m40_workload *workload);
 
-m40llm_status m40_cpu_matmul_scalar(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
-m40llm_status m40_cpu_matmul_avx2(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
-m40llm_status m40_cpu_matmul_avx512(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
+m40llm_status m40_cpu_matmul_scalar(struct m40_cpu_backend *cpu, const struct m40_cpu_matmul *matmul, m40llm_error *err);
+m40llm_status m40_cpu_matmul_avx2(struct m40_cpu_backend *cpu, const struct m40_cpu_matmul *matmul, m40llm_error *err);
+m40llm_status m40_cpu_matmul_avx512(struct m40_cpu_backend *cpu, const struct m40_cpu_matmul *matmul, m40llm_error *err);
+
+/* The operation, by cpu->matmul. */
+m40llm_status m40_cpu_matmul_op(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
+m40llm_status m40_cpu_expert_matmul(struct m40_backend *be, const struct m40_expert_matmul_args *args, m40llm_error *err);
 
 /* What format->weights is, for processors with AVX2. */
 typedef void (*m40_cpu_weights_fn)(const void *blocks, size_t n_blocks, float *q, float *d, float *m);

@@ -21,17 +21,24 @@ m40llm_status m40_cpu_matmul_check(const struct m40_cpu_backend *cpu, const stru
     return M40LLM_OK;
 }
 
-const float *m40_cpu_matmul_x(const struct m40_cpu_backend *cpu, const struct m40_matmul_args *args)
+const float *m40_cpu_matmul_x(const struct m40_cpu_backend *cpu, const struct m40_cpu_matmul *matmul)
 {
-    return args->w->format->sub ? cpu->prepared_x : m40_cpu_ptr(args->x);
+    return m40_cpu_is_prepared(matmul) ? cpu->prepared_x : m40_cpu_ptr(matmul->args->x);
 }
 
-/* x as the contract has it for formats with scales, and its sums over sub-blocks. */
+m40llm_status m40_cpu_matmul_op(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err)
+{
+    const struct m40_cpu_matmul matmul = {.args = args};
+
+    return m40_cpu(be)->matmul(m40_cpu(be), &matmul, err);
+}
+
+/* x as the contract has it for formats with scales, and its sums over sub-blocks; for others (sub 0) as it is. */
 static void prepare_row(const float *x, uint64_t n_cols, uint32_t sub, float *prepared, float *sums)
 {
     for (uint64_t c = 0; c < n_cols; c++)
-        prepared[c] = m40_prepare_x(x[c], 0);
-    for (uint64_t first = 0; first < n_cols; first += sub) {
+        prepared[c] = sub ? m40_prepare_x(x[c], 0) : x[c];
+    for (uint64_t first = 0; sub && first < n_cols; first += sub) {
         float sx = 0;
 
         for (uint32_t c = 0; c < sub; c++)
@@ -40,15 +47,17 @@ static void prepare_row(const float *x, uint64_t n_cols, uint32_t sub, float *pr
     }
 }
 
-static void prepare_x(struct m40_cpu_backend *cpu, const struct m40_matmul_args *args)
+static void prepare_x(struct m40_cpu_backend *cpu, const struct m40_cpu_matmul *matmul)
 {
+    const struct m40_matmul_args *args = matmul->args;
     const uint64_t n_cols = args->w->n_cols;
     const uint32_t sub = args->w->format->sub;
     const float *x = m40_cpu_ptr(args->x);
 
 #pragma omp parallel for num_threads(m40_cpu_threads(cpu, args->n_tokens *n_cols))
     for (uint32_t t = 0; t < args->n_tokens; t++)
-        prepare_row(x + t * n_cols, n_cols, sub, cpu->prepared_x + t * n_cols, cpu->sub_sums + t * (n_cols / sub));
+        prepare_row(x + m40_cpu_row_of(matmul->x_rows, t) * n_cols, n_cols, sub, cpu->prepared_x + t * n_cols,
+                    cpu->sub_sums + (sub ? t * (n_cols / sub) : 0));
 }
 
 size_t m40_cpu_matmul_floats_scalar(const struct m40_workload *workload)
@@ -114,38 +123,40 @@ static float row_sum(const struct row *row, const float *x, const float *sx, uin
     return total;
 }
 
-static void matmul_row(const struct m40_cpu_backend *cpu, const struct m40_matmul_args *args, uint64_t r)
+static void matmul_row(const struct m40_cpu_backend *cpu, const struct m40_cpu_matmul *matmul, uint64_t r)
 {
+    const struct m40_matmul_args *args = matmul->args;
     const struct m40_matrix *matrix = args->w;
     const struct m40_format *format = matrix->format;
-    const float *x = m40_cpu_matmul_x(cpu, args), *bias = m40_cpu_ptr(args->bias), *residual = m40_cpu_ptr(args->residual);
+    const float *x = m40_cpu_matmul_x(cpu, matmul), *bias = m40_cpu_ptr(args->bias), *residual = m40_cpu_ptr(args->residual);
     uint64_t n_cols = matrix->n_cols, n_subs = format->sub ? n_cols / format->sub : 0;
     float *q = m40_cpu_scratch(cpu), *d = q + n_cols, *m = d + n_subs, *y = m40_cpu_ptr(args->y);
     const struct row row = {.format = format, .q = q, .d = d, .m = m};
 
     format->weights((const uint8_t *)m40_cpu_ptr(matrix->data) + r * m40_cpu_row_bytes(matrix), n_cols / format->type->block_elems, q, d, m);
     for (uint32_t t = 0; t < args->n_tokens; t++) {
+        const size_t at = m40_cpu_row_of(matmul->y_rows, t) * matrix->n_rows + r;
         float value = row_sum(&row, x + t * n_cols, cpu->sub_sums + t * n_subs, n_cols);
 
         if (bias)
             value = value + bias[r];
         if (residual)
-            value = value + residual[t * matrix->n_rows + r];
-        y[t * matrix->n_rows + r] = value;
+            value = value + residual[at];
+        y[at] = value;
     }
 }
 
-m40llm_status m40_cpu_matmul_scalar(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err)
+m40llm_status m40_cpu_matmul_scalar(struct m40_cpu_backend *cpu, const struct m40_cpu_matmul *matmul, m40llm_error *err)
 {
-    struct m40_cpu_backend *cpu = m40_cpu(be);
+    const struct m40_matmul_args *args = matmul->args;
     m40llm_status status = m40_cpu_matmul_check(cpu, args, err);
 
     if (status != M40LLM_OK)
         return status;
-    if (args->w->format->sub)
-        prepare_x(cpu, args);
+    if (m40_cpu_is_prepared(matmul))
+        prepare_x(cpu, matmul);
 #pragma omp parallel for num_threads(m40_cpu_threads(cpu, args->n_tokens * args->w->n_rows * args->w->n_cols))
     for (uint64_t r = 0; r < args->w->n_rows; r++)
-        matmul_row(cpu, args, r);
+        matmul_row(cpu, matmul, r);
     return M40LLM_OK;
 }

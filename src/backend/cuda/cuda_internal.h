@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/cuda_driver.h"
+#include "backend/cuda/kernels/expert_args.h"
 #include "backend/cuda/kernels/kernel_args.h"
 
 enum { M40_CUDA_MAX_THREADS = 256 };     /* a block; what the kernels are compiled for */
@@ -50,7 +51,8 @@ struct m40_cuda_function {
 
 /* Kernels of the operations that every model needs; loaded at open. */
 struct m40_cuda_op_kernels {
-    CUfunction rms_norm, rms_norm_short, rope_append, silu_mul, gather_rows, argmax;
+    CUfunction rms_norm, rms_norm_residual, rms_norm_short, rope_append, glu, softcap, gather_rows, argmax;
+    CUfunction route, expert_plan, combine;
     CUfunction sample_measure, sample_bin, sample_choose;
     CUfunction attention_split[4]; /* by log2 of the query heads a warp takes */
     CUfunction attention_split_f32, attention_near, attention_merge;
@@ -203,9 +205,26 @@ struct kv_view m40_cuda_kv_view(const struct m40_kv_layer *kv, const struct m40_
 m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err);
 m40llm_status m40_cuda_rms_norm(struct m40_backend *be, const struct m40_rms_norm_args *args, m40llm_error *err);
 m40llm_status m40_cuda_rope_append(struct m40_backend *be, const struct m40_rope_append_args *args, m40llm_error *err);
-m40llm_status m40_cuda_silu_mul(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err);
+m40llm_status m40_cuda_glu(struct m40_backend *be, const struct m40_glu_args *args, m40llm_error *err);
+m40llm_status m40_cuda_softcap(struct m40_backend *be, const struct m40_softcap_args *args, m40llm_error *err);
 m40llm_status m40_cuda_gather_rows(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err);
 m40llm_status m40_cuda_argmax(struct m40_backend *be, const struct m40_argmax_args *args, m40llm_error *err);
+
+/* ---- cuda_launch_experts.c ---- */
+
+/* Of a matmul's pairs, tokens * experts of a token: how many at most a block of the plan has; 0: each is a mat-vec of its own, and there is no plan. */
+uint32_t m40_cuda_expert_tile(uint32_t n_tokens, uint32_t n_used, uint32_t n_experts);
+
+/* Where the parts of a plan are. */
+struct m40_cuda_expert_plan {
+    m40_addr n_tiles, tiles, small_tiles, pairs; /* as expert_plan_args has them */
+    uint32_t max_tiles, max_small_tiles;
+    uint32_t small_tile; /* pairs that a tile of the second list has at most; 0: there is no such list */
+};
+struct m40_cuda_expert_plan m40_cuda_expert_plan(m40_addr plan, uint32_t n_pairs, uint32_t n_experts, uint32_t tile);
+
+m40llm_status m40_cuda_route(struct m40_backend *be, const struct m40_route_args *args, m40llm_error *err);
+m40llm_status m40_cuda_combine(struct m40_backend *be, const struct m40_combine_args *args, m40llm_error *err);
 
 /* ---- cuda_launch_sample.c ---- */
 

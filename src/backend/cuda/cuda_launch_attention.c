@@ -126,7 +126,9 @@ m40llm_status m40_cuda_attention(struct m40_backend *be, const struct m40_attent
         .n_heads = args->n_heads,
         .n_pieces = visible_pieces(args->rows->max_pos, args->window),
         .window = args->window,
-        .scale = args->scale,
+        .scale = args->softcap > 0 ? args->scale / args->softcap : args->scale,
+        .softcap = args->softcap,
+        .sinks = m40_cuda_ptr(args->sinks),
     };
     uint32_t n_slice, n_split = min_u32(args->rows->n_single, a.n_tokens);
 

@@ -10,6 +10,8 @@
 
 enum { N_MATVECS = 5 }; /* for 1, 2, 4, 8, 16 tokens */
 enum { N_GEMMS = 3, BY_MATVEC = N_GEMMS };
+enum { MATMUL_LANES = MATVEC_GROUP_THREADS / MATMUL_GROUP }; /* of a warp */
+enum { MAX_GRID_Z = 65535 };
 enum { ENOUGH_WAVES = 4 }; /* of blocks: with fewer, blocks share K, so that the last wave is a smaller part */
 
 static const uint32_t gemm_tiles[N_GEMMS] = {32, 64, 128}; /* tokens of a block */
@@ -107,17 +109,27 @@ static uint32_t n_groups_of(const struct m40_matrix *w)
     return m40_cuda_div_up(w->n_cols, MATMUL_CHUNK * MATMUL_GROUP);
 }
 
-/* A grid of streaming blocks that are all resident: K's groups by one block where they fit, else by as many as there are groups; each of these takes every n-th unit of rows. */
-static m40llm_status launch_stream(struct m40_cuda *c, CUfunction kernel, struct matmul_kernel_args *k, const struct m40_matrix *w, uint32_t tokens,
-                                   m40llm_error *err)
+/* Groups of K that a streaming block owns: all where they fit, else one. */
+static uint32_t stream_span(const struct m40_matrix *w, uint32_t tokens)
 {
-    uint32_t n_groups = n_groups_of(w), n_span = n_groups <= MATVEC_SPAN_GROUPS(tokens) ? n_groups : 1, n_spans = n_groups / n_span;
-    uint32_t n_resident = c->n_sms * (MATVEC_RESIDENT_WARPS / (n_span * MATMUL_GROUP)), n_blocks = n_resident / n_spans;
+    const uint32_t n_groups = n_groups_of(w);
+
+    return n_groups <= MATVEC_SPAN_GROUPS(tokens) ? n_groups : 1;
+}
+
+/* A grid of streaming blocks that are all resident: K's groups by one block where they fit, else by as many as there are groups; each of these takes every n-th unit of rows. All of it
+ * n_matmuls times. */
+static m40llm_status launch_stream(struct m40_cuda *c, CUfunction kernel, struct matmul_kernel_args *k, const struct m40_matrix *w, uint32_t tokens,
+                                   uint32_t n_matmuls, m40llm_error *err)
+{
+    uint32_t n_span = stream_span(w, tokens), n_spans = n_groups_of(w) / n_span, n_chunks = m40_cuda_div_up(w->n_cols, MATMUL_CHUNK);
+    uint32_t n_warps = n_chunks < MATMUL_GROUP && !k->norm_weight ? n_chunks : n_span * MATMUL_GROUP; /* the norm takes all of a group's */
+    uint32_t n_resident = c->n_sms * (MATVEC_RESIDENT_WARPS / n_warps), n_blocks = n_resident / n_spans / n_matmuls;
     uint32_t n_units = m40_cuda_div_up(k->n_rows / (k->is_gated ? 2 : 1), MATMUL_TILE * MATVEC_ROW_TILES(tokens, !w->format->sub));
 
     if (n_blocks > n_units)
         n_blocks = n_units;
-    return m40_cuda_launch(c, kernel, n_spans, n_blocks ? n_blocks : 1, 1, n_span * MATVEC_GROUP_THREADS, k, err);
+    return m40_cuda_launch(c, kernel, n_spans, n_blocks ? n_blocks : 1, n_matmuls, n_warps * MATMUL_LANES, k, err);
 }
 
 /* Makes k->x and k->x_sums what a format with scales takes: n_interleaved tokens side by side, or, where that is 0, a token's columns. */
@@ -156,7 +168,7 @@ static m40llm_status launch_matvec(struct m40_cuda *c, const struct m40_matmul_a
     while (1u << i < n_tokens)
         i++;
     if (1u << i <= MATVEC_STREAM_TOKENS)
-        return launch_stream(c, kernels_of(c, args->w)->matvec[i], &k, args->w, 1u << i, err);
+        return launch_stream(c, kernels_of(c, args->w)->matvec[i], &k, args->w, 1u << i, 1, err);
     n_rows = MATMUL_TILE * MATVEC_ROW_TILES(1u << i, is_plain);
     n_chunks = MATVEC_CHUNKS(1u << i, is_plain);
     if (!is_plain)
@@ -304,7 +316,7 @@ fail:
     return status;
 }
 
-/* Norm and matmul by one launch, for one token; gated: 0, or y of norm_swiglu. With more tokens every block would have to read all of x. */
+/* Norm and matmul by one launch, for one token; gated: 0, or y of norm_glu. With more tokens every block would have to read all of x. */
 static m40llm_status launch_normed(struct m40_cuda *c, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args, m40_addr gated,
                                    m40llm_error *err)
 {
@@ -317,7 +329,7 @@ static m40llm_status launch_normed(struct m40_cuda *c, const struct m40_rms_norm
         k.is_gated = 1;
         k.y = m40_cuda_ptr(gated);
     }
-    return launch_stream(c, kernels_of(c, args->w)->matvec[0], &k, args->w, 1, err);
+    return launch_stream(c, kernels_of(c, args->w)->matvec[0], &k, args->w, 1, 1, err);
 }
 
 m40llm_status m40_cuda_norm_matmul(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args,
@@ -326,7 +338,7 @@ m40llm_status m40_cuda_norm_matmul(struct m40_backend *be, const struct m40_rms_
     m40llm_status status = M40LLM_OK;
     struct m40_cuda *c = m40_cuda_of(be);
 
-    assert(args->x == norm->y && norm->n_rows == args->n_tokens && norm->n_cols == args->w->n_cols);
+    assert(args->x == norm->y && norm->n_rows == args->n_tokens && norm->n_cols == args->w->n_cols && !norm->stride && !norm->residual);
     M40_TRY(check_limits(c, args, err));
     if (args->n_tokens == 1)
         return launch_normed(c, norm, args, 0, err);
@@ -336,21 +348,120 @@ fail:
     return status;
 }
 
-m40llm_status m40_cuda_norm_swiglu(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args, m40_addr y,
-                                   m40llm_error *err)
+m40llm_status m40_cuda_norm_glu(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args,
+                                const struct m40_act_params *act, m40_addr y, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     struct m40_cuda *c = m40_cuda_of(be);
     const uint32_t n_rows = (uint32_t)args->w->n_rows;
-    const struct m40_silu_mul_args silu = {
-        .gate = args->y, .up = advance(args->y, n_rows / 2), .y = y, .n_rows = args->n_tokens, .n_cols = n_rows / 2, .stride = n_rows};
+    const struct m40_glu_args glu = {
+        .gate = args->y, .up = advance(args->y, n_rows / 2), .y = y, .n_rows = args->n_tokens, .n_cols = n_rows / 2, .stride = n_rows, .act = *act};
 
     assert(n_rows % 2 == 0 && !args->bias && !args->residual);
     M40_TRY(check_limits(c, args, err));
-    if (args->n_tokens == 1 && n_rows % (2 * MATMUL_TILE) == 0)
+    if (args->n_tokens == 1 && n_rows % (2 * MATMUL_TILE) == 0 && act->act == M40_ACT_SILU)
         return launch_normed(c, norm, args, y, err);
     M40_TRY(m40_cuda_norm_matmul(be, norm, args, err));
-    M40_TRY(m40_cuda_silu_mul(be, &silu, err));
+    M40_TRY(m40_cuda_glu(be, &glu, err));
+fail:
+    return status;
+}
+
+/* ---- experts ---- */
+
+/* The pairs of a token and one of its experts one by one, by one launch, or by more where blocks share K and scratch memory has not room for all. */
+static m40llm_status launch_pairs(struct m40_cuda *c, struct matmul_kernel_args *k, const struct m40_matrix *w, uint32_t n_pairs, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const uint64_t n_groups = n_groups_of(w), n_units = k->n_rows / (k->is_gated ? 2 : 1) / MATMUL_TILE;
+    uint64_t n_slice = MAX_GRID_Z;
+
+    if (n_groups > stream_span(w, 1)) {
+        n_slice = c->scratch.partials.n_bytes / (n_groups * k->n_rows * sizeof(float));
+        n_slice = n_slice < M40_CUDA_N_COUNTERS / n_units ? n_slice : M40_CUDA_N_COUNTERS / n_units;
+    }
+    M40_FAIL_IF(n_slice == 0, M40LLM_UNSUPPORTED, "experts of %u x %u", k->n_rows, k->n_cols);
+    for (uint32_t first = 0; first < n_pairs; first += k->n_tokens) {
+        k->first_pair = first;
+        k->n_tokens = n_pairs - first < n_slice ? n_pairs - first : (uint32_t)n_slice;
+        M40_TRY(launch_stream(c, kernels_of(c, w)->matvec[0], k, w, 1, k->n_tokens, err));
+    }
+fail:
+    return status;
+}
+
+/* The blocks of one list of the plan. */
+static m40llm_status launch_tiles(struct m40_cuda *c, struct matmul_kernel_args *k, const struct m40_matrix *w, m40_addr tiles, m40_addr n_tiles,
+                                  uint32_t max_tiles, uint32_t tile, m40llm_error *err)
+{
+    unsigned i = 0;
+
+    while (gemm_tiles[i] != tile)
+        i++;
+    k->plan_tiles = m40_cuda_ptr(tiles);
+    k->plan_n_tiles = m40_cuda_ptr(n_tiles);
+    return m40_cuda_launch(c, kernels_of(c, w)->gemm[i], m40_cuda_div_up(k->n_rows, GEMM_ROWS), max_tiles, 1, gemm_threads(tile), k, err);
+}
+
+static m40llm_status launch_planned(struct m40_cuda *c, struct matmul_kernel_args *k, const struct m40_expert_matmul_args *args, uint32_t tile,
+                                    m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const struct m40_matrix *w = args->w;
+    const uint32_t n_pairs = args->n_tokens * args->n_used;
+    const struct m40_cuda_expert_plan plan = m40_cuda_expert_plan(args->plan, n_pairs, args->n_experts, tile);
+
+    k->n_tokens = args->has_pair_rows ? n_pairs : args->n_tokens;
+    M40_FAIL_IF(k->n_tokens * w->n_cols > UINT32_MAX, M40LLM_UNSUPPORTED, "experts with %u rows of %llu columns", k->n_tokens,
+                (unsigned long long)w->n_cols);
+    if (w->format->sub)
+        M40_TRY(launch_prepare(c, w, k, 0, err));
+    k->plan_pairs = m40_cuda_ptr(plan.pairs);
+    M40_TRY(launch_tiles(c, k, w, plan.tiles, plan.n_tiles, plan.max_tiles, tile, err));
+    if (plan.small_tile)
+        M40_TRY(launch_tiles(c, k, w, plan.small_tiles, plan.n_tiles + sizeof(uint32_t), plan.max_small_tiles, plan.small_tile, err));
+fail:
+    return status;
+}
+
+static m40llm_status check_experts(const struct m40_cuda *c, const struct m40_expert_matmul_args *args, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const struct m40_workload *limit = &c->workload;
+    const struct m40_matrix *w = args->w;
+    const uint64_t n_rows = args->n_experts ? w->n_rows / args->n_experts : 0;
+
+    M40_FAIL_IF(n_rows == 0 || w->n_rows % args->n_experts || n_rows % (MATMUL_TILE << args->is_gated), M40LLM_UNSUPPORTED,
+                "a matrix of %llu rows for %u experts", (unsigned long long)w->n_rows, args->n_experts);
+    M40_FAIL_IF(args->n_tokens > limit->n_tokens || args->n_used > limit->n_used || n_rows > limit->n_rows ||
+                    w->n_cols > (args->has_pair_rows ? limit->n_expert_cols : limit->n_cols),
+                M40LLM_INVALID_ARGUMENT, "experts of %llu x %llu for %u tokens, %u each, are beyond what was reserved", (unsigned long long)n_rows,
+                (unsigned long long)w->n_cols, args->n_tokens, args->n_used);
+fail:
+    return status;
+}
+
+m40llm_status m40_cuda_expert_matmul(struct m40_backend *be, const struct m40_expert_matmul_args *args, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_cuda *c = m40_cuda_of(be);
+    const uint32_t tile = m40_cuda_expert_tile(args->n_tokens, args->n_used, args->n_experts);
+    const struct m40_matmul_args plain = {.w = args->w, .x = args->x, .bias = args->bias, .y = args->y};
+    struct matmul_kernel_args k;
+
+    M40_TRY(check_experts(c, args, err));
+    k = kernel_args(c, &plain, 0, 0);
+    k.n_rows = (uint32_t)(args->w->n_rows / args->n_experts);
+    k.is_gated = k.is_interleaved = args->is_gated;
+    k.act = args->act.act;
+    k.act_alpha = args->act.alpha;
+    k.act_limit = args->act.limit;
+    k.up_bias = m40_cuda_ptr(args->up_bias);
+    k.x_share = args->has_pair_rows ? 1 : args->n_used;
+    if (tile)
+        return launch_planned(c, &k, args, tile, err);
+    k.expert_ids = m40_cuda_ptr(args->ids);
+    return launch_pairs(c, &k, args->w, args->n_tokens * args->n_used, err);
 fail:
     return status;
 }
@@ -358,7 +469,7 @@ fail:
 m40llm_status m40_cuda_embed(struct m40_backend *be, const struct m40_embed_args *args, m40llm_error *err)
 {
     struct m40_cuda *c = m40_cuda_of(be);
-    struct embed_kernel_args k = {.n_cols = (uint32_t)args->table->n_cols};
+    struct embed_kernel_args k = {.n_cols = (uint32_t)args->table->n_cols, .scale = args->scale};
 
     if (args->n_tokens == 0)
         return M40LLM_OK;

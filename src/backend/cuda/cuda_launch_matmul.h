@@ -11,8 +11,9 @@ m40llm_status m40_cuda_load_format(struct m40_cuda *c, const struct m40_format *
 m40llm_status m40_cuda_matmul(struct m40_backend *be, const struct m40_matmul_args *args, m40llm_error *err);
 m40llm_status m40_cuda_norm_matmul(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args,
                                    m40llm_error *err);
-m40llm_status m40_cuda_norm_swiglu(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args, m40_addr y,
-                                   m40llm_error *err);
+m40llm_status m40_cuda_norm_glu(struct m40_backend *be, const struct m40_rms_norm_args *norm, const struct m40_matmul_args *args,
+                                const struct m40_act_params *act, m40_addr y, m40llm_error *err);
+m40llm_status m40_cuda_expert_matmul(struct m40_backend *be, const struct m40_expert_matmul_args *args, m40llm_error *err);
 m40llm_status m40_cuda_embed(struct m40_backend *be, const struct m40_embed_args *args, m40llm_error *err);
 
 #endif

@@ -19,11 +19,16 @@ m40llm_status m40_cuda_load_op_kernels(struct m40_cuda *c, m40llm_error *err)
     struct m40_cuda_op_kernels *k = &c->kernels;
 
     M40_TRY(m40_cuda_kernel(c, "norm", "rms_norm", &k->rms_norm, err));
+    M40_TRY(m40_cuda_kernel(c, "norm", "rms_norm_residual", &k->rms_norm_residual, err));
     M40_TRY(m40_cuda_kernel(c, "norm", "rms_norm_short", &k->rms_norm_short, err));
     M40_TRY(m40_cuda_kernel(c, "rope_append", "rope_append", &k->rope_append, err));
-    M40_TRY(m40_cuda_kernel(c, "act", "silu_mul", &k->silu_mul, err));
+    M40_TRY(m40_cuda_kernel(c, "act", "glu", &k->glu, err));
+    M40_TRY(m40_cuda_kernel(c, "act", "softcap", &k->softcap, err));
     M40_TRY(m40_cuda_kernel(c, "rows", "gather_rows", &k->gather_rows, err));
     M40_TRY(m40_cuda_kernel(c, "rows", "argmax", &k->argmax, err));
+    M40_TRY(m40_cuda_kernel(c, "experts", "route", &k->route, err));
+    M40_TRY(m40_cuda_kernel(c, "experts", "expert_plan", &k->expert_plan, err));
+    M40_TRY(m40_cuda_kernel(c, "experts", "combine", &k->combine, err));
     M40_TRY(m40_cuda_kernel(c, "sample", "sample_measure", &k->sample_measure, err));
     M40_TRY(m40_cuda_kernel(c, "sample", "sample_bin", &k->sample_bin, err));
     M40_TRY(m40_cuda_kernel(c, "sample", "sample_choose", &k->sample_choose, err));
@@ -46,9 +51,11 @@ m40llm_status m40_cuda_rms_norm(struct m40_backend *be, const struct m40_rms_nor
     struct rms_norm_args a = {
         .x = m40_cuda_ptr(args->x),
         .weight = m40_cuda_ptr(args->weight),
+        .residual = m40_cuda_ptr(args->residual),
         .y = m40_cuda_ptr(args->y),
         .n_rows = args->n_rows,
         .n_cols = args->n_cols,
+        .stride = args->stride ? args->stride : args->n_cols,
         .eps = args->eps,
     };
 
@@ -56,7 +63,7 @@ m40llm_status m40_cuda_rms_norm(struct m40_backend *be, const struct m40_rms_nor
         return m40_fail(err, M40LLM_UNSUPPORTED, "a norm over rows of 0 columns");
     if (args->n_cols <= M40_NORM_LANES)
         return m40_cuda_launch(c, c->kernels.rms_norm_short, m40_cuda_div_up(args->n_rows, SHORT_ROWS), 1, 1, M40_CUDA_MAX_THREADS, &a, err);
-    return m40_cuda_launch(c, c->kernels.rms_norm, args->n_rows, 1, 1, M40_CUDA_MAX_THREADS, &a, err);
+    return m40_cuda_launch(c, args->residual ? c->kernels.rms_norm_residual : c->kernels.rms_norm, args->n_rows, 1, 1, M40_CUDA_MAX_THREADS, &a, err);
 }
 
 struct kv_view m40_cuda_kv_view(const struct m40_kv_layer *kv, const struct m40_rows *rows)
@@ -86,6 +93,7 @@ m40llm_status m40_cuda_rope_append(struct m40_backend *be, const struct m40_rope
         .q_norm = m40_cuda_ptr(args->q_norm),
         .k_norm = m40_cuda_ptr(args->k_norm),
         .table = m40_cuda_ptr(args->table),
+        .q_table = m40_cuda_ptr(args->q_table ? args->q_table : args->table),
         .q_stride = args->q_stride,
         .kv_stride = args->kv_stride,
         .n_heads = args->n_heads,
@@ -103,22 +111,38 @@ fail:
     return status;
 }
 
-m40llm_status m40_cuda_silu_mul(struct m40_backend *be, const struct m40_silu_mul_args *args, m40llm_error *err)
+m40llm_status m40_cuda_glu(struct m40_backend *be, const struct m40_glu_args *args, m40llm_error *err)
 {
     struct m40_cuda *c = m40_cuda_of(be);
     const bool is_wide = is_aligned(args->gate) && is_aligned(args->up) && is_aligned(args->y) && args->n_cols % ELEMENTS_A_WORD == 0 &&
                          args->stride % ELEMENTS_A_WORD == 0;
     const uint32_t n_words = is_wide ? args->n_cols / ELEMENTS_A_WORD : args->n_cols;
-    struct silu_mul_args a = {
+    struct glu_args a = {
         .gate = m40_cuda_ptr(args->gate),
         .up = m40_cuda_ptr(args->up),
         .y = m40_cuda_ptr(args->y),
         .n_cols = args->n_cols,
         .stride = args->stride,
         .is_wide = is_wide,
+        .act = args->act.act,
+        .alpha = args->act.alpha,
+        .limit = args->act.limit,
     };
 
-    return m40_cuda_launch(c, c->kernels.silu_mul, m40_cuda_div_up(n_words, M40_CUDA_MAX_THREADS), args->n_rows, 1, M40_CUDA_MAX_THREADS, &a, err);
+    return m40_cuda_launch(c, c->kernels.glu, m40_cuda_div_up(n_words, M40_CUDA_MAX_THREADS), args->n_rows, 1, M40_CUDA_MAX_THREADS, &a, err);
+}
+
+m40llm_status m40_cuda_softcap(struct m40_backend *be, const struct m40_softcap_args *args, m40llm_error *err)
+{
+    struct m40_cuda *c = m40_cuda_of(be);
+    struct softcap_args a = {
+        .x = m40_cuda_ptr(args->x),
+        .n = args->n,
+        .scale = args->softcap > 0 ? args->scale / args->softcap : args->scale,
+        .softcap = args->softcap,
+    };
+
+    return m40_cuda_launch(c, c->kernels.softcap, m40_cuda_div_up(args->n, M40_CUDA_MAX_THREADS), 1, 1, M40_CUDA_MAX_THREADS, &a, err);
 }
 
 m40llm_status m40_cuda_gather_rows(struct m40_backend *be, const struct m40_gather_rows_args *args, m40llm_error *err)

@@ -39,10 +39,13 @@ struct m40_cuda_scratch_sizes m40_cuda_scratch_sizes(const struct m40_workload *
     uint64_t matmul_bytes = matmul_partials_bytes(workload), attention_bytes = attention_partials_bytes(workload);
     uint64_t sample_bytes = m40_cuda_sample_bytes(workload), partials_bytes = matmul_bytes > attention_bytes ? matmul_bytes : attention_bytes;
     uint64_t n_tokens = m40_round_up(workload->n_tokens, M40_CUDA_SMALL_TOKENS); /* the kernels for few have room for that many */
+    uint64_t n_pair_floats = (uint64_t)workload->n_tokens * workload->n_used * m40_round_up(workload->n_expert_cols, MIN_SUB);
+    uint64_t n_x_floats = n_tokens * m40_round_up(workload->n_cols, MIN_SUB);
     struct m40_cuda_scratch_sizes sizes;
 
-    sizes.prepared_x_bytes = area_bytes(n_tokens * workload->n_cols * sizeof(float));
-    sizes.x_sums_bytes = area_bytes(n_tokens * m40_cuda_div_up(workload->n_cols, MIN_SUB) * sizeof(float));
+    n_x_floats = n_pair_floats > n_x_floats ? n_pair_floats : n_x_floats;
+    sizes.prepared_x_bytes = area_bytes(n_x_floats * sizeof(float));
+    sizes.x_sums_bytes = area_bytes(n_x_floats / MIN_SUB * sizeof(float));
     sizes.partials_bytes = area_bytes(partials_bytes > sample_bytes ? partials_bytes : sample_bytes);
     sizes.counters_bytes = area_bytes(M40_CUDA_N_COUNTERS * sizeof(uint32_t));
     return sizes;

@@ -113,6 +113,7 @@ struct layout {
     CUfunction repack;
     uint64_t row_bytes, row_tile_bytes; /* of a row in the file; of 32 rows' tiles */
     uint32_t n_chunks;
+    uint32_t tile_step; /* as repack_args has it */
 };
 
 /* A part's n_rows rows from first_row on, which one slot holds, to the tiles at `tiles`. */
@@ -125,7 +126,7 @@ static m40llm_status send_piece(struct m40_cuda *c, const struct layout *l, cons
     const uint8_t *rows = (const uint8_t *)part->rows + first_row * l->row_bytes;
     const uint64_t n_bytes = n_rows * l->row_bytes;
     const uint32_t n_tiles = m40_cuda_div_up(n_rows, M40_TILE_ROWS);
-    const struct repack_args args = {m40_cuda_ptr(c->upload->rows), m40_cuda_ptr(tiles), n_rows, (uint32_t)l->row_bytes, l->n_chunks};
+    const struct repack_args args = {m40_cuda_ptr(c->upload->rows), m40_cuda_ptr(tiles), n_rows, (uint32_t)l->row_bytes, l->n_chunks, l->tile_step};
 
     c->upload->next = (c->upload->next + 1) % M40_CUDA_UPLOAD_SLOTS;
     M40_TRY(m40_cuda_wait_event(c, slot->fetched, err));
@@ -134,7 +135,6 @@ static m40llm_status send_piece(struct m40_cuda *c, const struct layout *l, cons
         m40_release_file_pages(rows, n_bytes);
     M40_TRY(m40_cuda_check(c, d->MemcpyHtoDAsync(c->upload->rows, slot->host, n_bytes, c->stream), "copying weights to the device", err));
     M40_TRY(m40_cuda_check(c, d->EventRecord(slot->fetched, c->stream), "recording an event", err));
-    M40_TRY(m40_cuda_check(c, d->MemsetD8Async(tiles, 0, n_tiles * l->row_tile_bytes, c->stream), "clearing tiles", err));
     M40_TRY(m40_cuda_launch(c, l->repack, n_tiles * l->n_chunks, 1, 1, M40_TILE_ROWS, &args, err));
 fail:
     return status;
@@ -150,8 +150,8 @@ static m40llm_status send_part(struct m40_cuda *c, const struct layout *l, const
     for (uint64_t row = 0; row < part->n_rows; row += n_piece_rows) {
         const uint64_t n_left = part->n_rows - row;
 
-        M40_TRY(send_piece(c, l, part, row, n_left < n_piece_rows ? (uint32_t)n_left : n_piece_rows, tiles + row / M40_TILE_ROWS * l->row_tile_bytes,
-                           err));
+        M40_TRY(send_piece(c, l, part, row, n_left < n_piece_rows ? (uint32_t)n_left : n_piece_rows,
+                           tiles + row / M40_TILE_ROWS * l->tile_step * l->row_tile_bytes, err));
     }
 fail:
     return status;
@@ -159,7 +159,8 @@ fail:
 
 /* ---- matrices ---- */
 
-static m40llm_status check_shape(const struct m40_matrix *m, uint64_t *out_row_bytes, m40llm_error *err)
+/* is_of_experts: no launch takes all rows. */
+static m40llm_status check_shape(const struct m40_matrix *m, bool is_of_experts, uint64_t *out_row_bytes, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     const struct m40_dtype_info *type = m->format->type;
@@ -167,12 +168,40 @@ static m40llm_status check_shape(const struct m40_matrix *m, uint64_t *out_row_b
     M40_FAIL_IF(m->n_cols == 0 || m->n_rows > UINT32_MAX || m->n_cols > UINT32_MAX / 128 || m->n_cols % type->block_elems ||
                     !m40_dtype_row_bytes(type, m->n_cols, out_row_bytes),
                 M40LLM_UNSUPPORTED, "a %s matrix of %llu x %llu", type->name, (unsigned long long)m->n_rows, (unsigned long long)m->n_cols);
-    M40_FAIL_IF(m->n_cols > (uint64_t)MATMUL_CHUNK * MATMUL_GROUP && m40_cuda_div_up(m->n_rows, M40_TILE_ROWS) > M40_CUDA_N_COUNTERS,
-                M40LLM_UNSUPPORTED, "a matrix of %llu rows: at most %u", (unsigned long long)m->n_rows,
-                (unsigned)M40_CUDA_N_COUNTERS * M40_TILE_ROWS);
+    M40_FAIL_IF(
+        !is_of_experts && m->n_cols > (uint64_t)MATMUL_CHUNK * MATMUL_GROUP && m40_cuda_div_up(m->n_rows, M40_TILE_ROWS) > M40_CUDA_N_COUNTERS,
+        M40LLM_UNSUPPORTED, "a matrix of %llu rows: at most %u", (unsigned long long)m->n_rows, (unsigned)M40_CUDA_N_COUNTERS * M40_TILE_ROWS);
     M40_FAIL_IF(*out_row_bytes > SLOT_TILE_BYTES, M40LLM_UNSUPPORTED, "a %s matrix of %llu columns: a row may have %d KiB", type->name,
                 (unsigned long long)m->n_cols, SLOT_TILE_BYTES >> 10);
 fail:
+    return status;
+}
+
+/* Makes a matrix of the parts, whose n_rows are set: one after another, or, with tile_step 2, a row tile of each in turn. */
+static m40llm_status create(struct m40_cuda *c, struct m40_matrix *matrix, const struct m40_matrix_part *parts, uint32_t n_parts, uint32_t tile_step,
+                            m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const struct m40_format *format = matrix->format;
+    struct layout layout = {.n_chunks = m40_cuda_div_up(matrix->n_cols, M40_TILE_COLS), .tile_step = tile_step};
+    m40_addr tiles;
+
+    M40_TRY(check_shape(matrix, tile_step > 1, &layout.row_bytes, err));
+    M40_FAIL_IF(!m40_format_tiled_bytes(format, matrix->n_rows, matrix->n_cols, &matrix->size_bytes), M40LLM_UNSUPPORTED, "a matrix of %llu x %llu",
+                (unsigned long long)matrix->n_rows, (unsigned long long)matrix->n_cols);
+    M40_TRY(prepare(c, format, err));
+    M40_TRY(m40_cuda_alloc(&c->base, matrix->size_bytes, &matrix->data, err));
+    M40_TRY(m40_cuda_check(c, c->driver->MemsetD8Async(matrix->data, 0, matrix->size_bytes, c->stream), "clearing tiles", err));
+    tiles = matrix->data;
+    layout.repack = c->repack[format->type->number];
+    layout.row_tile_bytes = (uint64_t)layout.n_chunks * format->tile_bytes;
+    for (uint32_t i = 0; i < n_parts; i++) {
+        M40_TRY(send_part(c, &layout, &parts[i], tiles, err));
+        tiles += (tile_step > 1 ? 1 : m40_cuda_div_up(parts[i].n_rows, M40_TILE_ROWS)) * layout.row_tile_bytes;
+    }
+    return M40LLM_OK;
+fail:
+    m40_cuda_free(&c->base, matrix->data);
     return status;
 }
 
@@ -180,10 +209,7 @@ m40llm_status m40_cuda_matrix_create_stacked(struct m40_backend *be, const struc
                                              const struct m40_matrix_part *parts, uint32_t n_parts, struct m40_matrix *out, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
-    struct m40_cuda *c = m40_cuda_of(be);
     struct m40_matrix matrix = {.format = format, .n_cols = n_cols};
-    struct layout layout = {.n_chunks = m40_cuda_div_up(n_cols, M40_TILE_COLS)};
-    m40_addr tiles;
 
     memset(out, 0, sizeof *out);
     for (uint32_t i = 0; i < n_parts; i++) {
@@ -192,22 +218,24 @@ m40llm_status m40_cuda_matrix_create_stacked(struct m40_backend *be, const struc
                     "a stack of matrices that do not fit on each other");
         matrix.n_rows += parts[i].n_rows;
     }
-    M40_TRY(check_shape(&matrix, &layout.row_bytes, err));
-    M40_FAIL_IF(!m40_format_tiled_bytes(format, matrix.n_rows, n_cols, &matrix.size_bytes), M40LLM_UNSUPPORTED, "a matrix of %llu x %llu",
-                (unsigned long long)matrix.n_rows, (unsigned long long)n_cols);
-    M40_TRY(prepare(c, format, err));
-    M40_TRY(m40_cuda_alloc(be, matrix.size_bytes, &matrix.data, err));
-    tiles = matrix.data;
-    layout.repack = c->repack[format->type->number];
-    layout.row_tile_bytes = (uint64_t)layout.n_chunks * format->tile_bytes;
-    for (uint32_t i = 0; i < n_parts; i++) {
-        M40_TRY(send_part(c, &layout, &parts[i], tiles, err));
-        tiles += m40_cuda_div_up(parts[i].n_rows, M40_TILE_ROWS) * layout.row_tile_bytes;
-    }
+    M40_TRY(create(m40_cuda_of(be), &matrix, parts, n_parts, 1, err));
     *out = matrix;
-    return M40LLM_OK;
 fail:
-    m40_cuda_free(be, matrix.data);
+    return status;
+}
+
+m40llm_status m40_cuda_matrix_create_interleaved(struct m40_backend *be, const struct m40_format *format, uint64_t n_cols,
+                                                 const struct m40_matrix_part parts[2], struct m40_matrix *out, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_matrix matrix = {.format = format, .n_cols = n_cols, .n_rows = parts[0].n_rows + parts[1].n_rows};
+
+    memset(out, 0, sizeof *out);
+    M40_FAIL_IF(parts[0].n_rows == 0 || parts[0].n_rows % M40_STACK_ROWS || parts[0].n_rows != parts[1].n_rows, M40LLM_UNSUPPORTED,
+                "interleaved matrices of %llu and %llu rows", (unsigned long long)parts[0].n_rows, (unsigned long long)parts[1].n_rows);
+    M40_TRY(create(m40_cuda_of(be), &matrix, parts, 2, 2, err));
+    *out = matrix;
+fail:
     return status;
 }
 

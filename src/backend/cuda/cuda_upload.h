@@ -12,6 +12,8 @@ m40llm_status m40_cuda_matrix_create(struct m40_backend *be, const struct m40_fo
                                      struct m40_matrix *out, m40llm_error *err);
 m40llm_status m40_cuda_matrix_create_stacked(struct m40_backend *be, const struct m40_format *format, uint64_t n_cols,
                                              const struct m40_matrix_part *parts, uint32_t n_parts, struct m40_matrix *out, m40llm_error *err);
+m40llm_status m40_cuda_matrix_create_interleaved(struct m40_backend *be, const struct m40_format *format, uint64_t n_cols,
+                                                 const struct m40_matrix_part parts[2], struct m40_matrix *out, m40llm_error *err);
 void m40_cuda_matrix_create_end(struct m40_backend *be);
 void m40_cuda_matrix_destroy(struct m40_backend *be, struct m40_matrix *matrix);
 

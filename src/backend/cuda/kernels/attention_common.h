@@ -63,6 +63,18 @@ M40_HD float attention_greater(float a, float b)
     return b > a ? b : a;
 }
 
+/* What is left of a score where there is a soft-cap; the caller asks, once for all its scores. */
+M40_HD float attention_capped(const struct attention_args *args, float score)
+{
+    return args->softcap * m40_tanhf(score);
+}
+
+/* A head's sum of exponentials with its sink's, where it has one. */
+M40_HD float attention_with_sink(const struct attention_args *args, uint32_t head, float max, float sum)
+{
+    return args->sinks ? sum + m40_expf(args->sinks[head] - max) : sum;
+}
+
 M40_HD void attention_widen_2(uint32_t halves, float *out)
 {
     out[0] = m40_f16_to_f32((uint16_t)halves);

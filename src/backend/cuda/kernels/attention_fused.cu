@@ -146,6 +146,24 @@ M40_HD void fused_dots(const float *tile, uint32_t n, float (*dot)[4])
     }
 }
 
+M40_HD void fused_scale(const struct attention_args *args, float (*dot)[4])
+{
+    M40_UNROLL
+    for (uint32_t r = 0; r < MINE; r++) {
+        M40_UNROLL
+        for (uint32_t j = 0; j < 4; j++)
+            dot[r][j] = args->scale * dot[r][j];
+    }
+    if (args->softcap == 0.0f)
+        return;
+    M40_UNROLL
+    for (uint32_t r = 0; r < MINE; r++) {
+        M40_UNROLL
+        for (uint32_t j = 0; j < 4; j++)
+            dot[r][j] = attention_capped(args, dot[r][j]);
+    }
+}
+
 /* Exponentials of this thread's scores, and m of its queries, to shared memory. Whoever sees nothing of the piece leaves anything there. */
 M40_HD void fused_exponentials(const struct attention_args *args, struct fused_shared *shared, uint32_t piece, uint32_t is_whole, float (*dot)[4])
 {
@@ -154,6 +172,7 @@ M40_HD void fused_exponentials(const struct attention_args *args, struct fused_s
     const uint32_t *pos = shared->pos + set;
     float m[MINE], *to = shared->s + set * SCORE_STRIDE + line, *to_m = shared->m + set;
 
+    fused_scale(args, dot);
     M40_UNROLL
     for (uint32_t r = 0; r < MINE; r++) {
         struct attention_range range = {0, ATTENTION_PIECE};
@@ -165,7 +184,6 @@ M40_HD void fused_exponentials(const struct attention_args *args, struct fused_s
         for (uint32_t j = 0; j < 4; j++) {
             uint32_t i = j * LINES + line;
 
-            dot[r][j] = args->scale * dot[r][j];
             m[r] = range.begin <= i && i < range.end ? attention_greater(m[r], dot[r][j]) : m[r];
         }
     }

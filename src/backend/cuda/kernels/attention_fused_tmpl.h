@@ -113,7 +113,7 @@ M40_HD void ATTN(fused_run)(const struct attention_args *args, struct fused_shar
         }
     }
     if (simt_thread() < QUERIES)
-        shared->l[simt_thread()] = sum;
+        shared->l[simt_thread()] = attention_with_sink(args, run->first_head + simt_thread() % run->n_heads, max, sum);
     simt_barrier();
     ATTN(fused_write)(args, shared, run, out);
 }

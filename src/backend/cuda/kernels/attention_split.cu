@@ -147,11 +147,12 @@ M40_HD void merge_few(const struct attention_args *args, struct merge_factors *f
         uint32_t d = d0 + lane * LANE_COLS;
         const float *o = args->o + row * work->head_dim + (d < work->head_dim ? d : 0);
         struct m40_f32x4 out = {{-0.0f, -0.0f, -0.0f, -0.0f}}, piece[MERGE_FEW];
-        float sum = -0.0f; /* as in attention_merge */
+        float sum = -0.0f, max; /* as in attention_merge */
 
         load_pieces(o, work->head_dim, n, piece);
+        max = scan_max(lane < n, mine[0]);
         simt_warp_barrier();
-        factors[lane] = make_factors(ml[0], scan_max(lane < n, mine[0]), lane < n, mine[0], mine[1]);
+        factors[lane] = make_factors(ml[0], max, lane < n, mine[0], mine[1]);
         simt_warp_barrier();
         for (uint32_t j0 = 0; j0 < n; j0 += MERGE_FEW) {
             if (j0 > 0)
@@ -166,6 +167,8 @@ M40_HD void merge_few(const struct attention_args *args, struct merge_factors *f
                     out.v[c] = m40_fmaf(j0 + k < n ? piece[k].v[c] : 0.0f, f.b, out.v[c] * f.a);
             }
         }
+        if (args->sinks)
+            sum = attention_with_sink(args, head, simt_shfl_f32(max, SIMT_WARP - 1), sum);
         M40_UNROLL
         for (uint32_t c = 0; c < LANE_COLS; c++)
             out.v[c] = out.v[c] / sum;
@@ -456,7 +459,7 @@ SIMT_KERNEL(attention_merge, struct attention_args, MERGE_THREADS)
             value = merge_column(shared, simt_warp() == 0 ? simt_lane() : SIMT_WARP, n_here, value);
     }
     if (simt_thread() == SIMT_WARP)
-        shared->sum = value;
+        shared->sum = attention_with_sink(&args, head, max, value);
     simt_barrier();
     if (simt_warp() == 0 && first_col + simt_lane() < head_dim)
         args.y[((uint64_t)token * args.n_heads + head) * head_dim + first_col + simt_lane()] = value / shared->sum;

@@ -184,9 +184,28 @@ M40_HD void ATTN(scores)(const struct split_work *work, uint32_t *tile, const fl
         ATTN(add_dots)(mine + w * 4, TILE_STRIDE, q + (w0 + w) * ELEMS, 1, dot);
 }
 
+M40_HD void ATTN(scale_scores)(const struct attention_args *args, float (*dot)[MINE])
+{
+    M40_UNROLL
+    for (uint32_t h = 0; h < MINE; h++) {
+        M40_UNROLL
+        for (uint32_t p = 0; p < 2; p++)
+            dot[p][h] = args->scale * dot[p][h];
+    }
+    if (args->softcap == 0.0f)
+        return;
+    M40_UNROLL
+    for (uint32_t h = 0; h < MINE; h++) {
+        M40_UNROLL
+        for (uint32_t p = 0; p < 2; p++)
+            dot[p][h] = attention_capped(args, dot[p][h]);
+    }
+}
+
 /* From dots to exponentials, into e; m of every head to all lanes. */
 M40_HD void ATTN(exponentials)(const struct attention_args *args, struct attention_range range, float (*dot)[MINE], float *e, float *m)
 {
+    ATTN(scale_scores)(args, dot);
     M40_UNROLL
     for (uint32_t h = 0; h < MINE; h++) {
         m[h] = m40_bits_to_f32(0xff800000u);
@@ -194,7 +213,6 @@ M40_HD void ATTN(exponentials)(const struct attention_args *args, struct attenti
         for (uint32_t p = 0; p < 2; p++) {
             uint32_t i = p * SIMT_WARP + simt_lane();
 
-            dot[p][h] = args->scale * dot[p][h];
             m[h] = range.begin <= i && i < range.end ? attention_greater(m[h], dot[p][h]) : m[h];
         }
     }

@@ -1,4 +1,4 @@
-/* embed_<format>: row ids[block] of the matrix, as exact values. Included by matmul_tmpl.h. A thread widens one sub-block of 32 columns. */
+/* embed_<format>: row ids[block] of the matrix, as exact values, times a scale. Included by matmul_tmpl.h. A thread widens one sub-block of 32 columns. */
 
 MATMUL_KERNEL(MATMUL_NAME(embed), struct embed_kernel_args, EMBED_THREADS)
 {
@@ -17,7 +17,7 @@ MATMUL_KERNEL(MATMUL_NAME(embed), struct embed_kernel_args, EMBED_THREADS)
         M40_UNROLL
         for (uint32_t i = 0; i < MATMUL_TILE; i++) {
             if (first + i < args.n_cols)
-                y[first + i] = values[i];
+                y[first + i] = values[i] * args.scale;
         }
     }
 }

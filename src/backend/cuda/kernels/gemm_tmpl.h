@@ -38,7 +38,8 @@ struct GEMM_NAME(gemm_tile) {
 
 struct GEMM_NAME(gemm_shared) {
     struct GEMM_NAME(gemm_tile) tiles[GEMM_TEAMS];
-    uint32_t x_first[GEMM_T]; /* where a token's x begins, in floats from the first token's; the last token's for those beyond it */
+    uint32_t x_first[GEMM_T]; /* where a token's x begins, in floats from place.first_x; the last token's for those beyond it */
+    uint32_t y_row[GEMM_T];   /* a token's row of y */
     uint32_t is_last;
 };
 
@@ -57,9 +58,10 @@ struct GEMM_NAME(gemm_next) {
 
 /* What a thread knows of its place. */
 struct GEMM_NAME(gemm_place) {
-    uint32_t row, token;  /* its first ones in the block */
-    uint32_t first_token; /* the block's, of all */
-    uint32_t is_idle;     /* the warp's tokens do not exist */
+    uint32_t row, token; /* its first ones in the block */
+    uint64_t first_x;    /* of the block's, in floats */
+    uint32_t expert;     /* whose rows they are; 0 where there are none */
+    uint32_t is_idle;    /* the warp's tokens do not exist */
 };
 
 /* This thread's team. */
@@ -86,14 +88,16 @@ M40_HD uint32_t GEMM_NAME(gemm_x_token)(void)
 }
 
 /* Loads sub-block b of the warp's row tiles. Where there is no such tile or chunk, the last one is taken: what it makes is not stored. */
-M40_HD void GEMM_NAME(gemm_load_w)(struct GEMM_NAME(gemm_next) * next, const struct matmul_kernel_args *args, uint32_t chunk, uint32_t b)
+M40_HD void GEMM_NAME(gemm_load_w)(struct GEMM_NAME(gemm_next) * next, const struct matmul_kernel_args *args,
+                                   const struct GEMM_NAME(gemm_place) * place, uint32_t chunk, uint32_t b)
 {
     const uint32_t last = (args->n_rows - 1) / MATMUL_TILE, n_chunks = matmul_chunks(args->n_cols);
 
     M40_UNROLL
     for (uint32_t i = 0; i < GEMM_W_TILES; i++) {
         const uint32_t row_tile = simt_block_x() * GEMM_ROW_TILES + (GEMM_NAME(gemm_warp)() + i * GEMM_WARPS) % GEMM_ROW_TILES;
-        const uint8_t *tile = matmul_tile(args->tiles, args->n_cols, row_tile < last ? row_tile : last, chunk < n_chunks ? chunk : n_chunks - 1);
+        const uint8_t *tile = matmul_tile(args->tiles, args->n_cols, place->expert * (last + 1) + (row_tile < last ? row_tile : last),
+                                          chunk < n_chunks ? chunk : n_chunks - 1);
 
         FORMAT_NAME(open)(&next->state[i], tile, simt_lane());
         FORMAT_NAME(load)(&next->quants[i], tile, simt_lane(), b);
@@ -106,14 +110,13 @@ M40_HD void GEMM_NAME(gemm_load_x)(struct GEMM_NAME(gemm_next) * next, const str
                                    const struct matmul_kernel_args *args, const struct GEMM_NAME(gemm_place) * place, uint32_t first_col)
 {
     const uint32_t col = first_col + simt_lane(), first = GEMM_NAME(gemm_x_token)();
-    const float *x = args->x + (uint64_t)place->first_token * args->n_cols + (col < args->n_cols ? col : args->n_cols - 1);
+    const float *x = args->x + place->first_x + (col < args->n_cols ? col : args->n_cols - 1);
 
     M40_UNROLL
     for (uint32_t t = 0; t < GEMM_X_TOKENS; t++)
         next->x[t] = x[shared->x_first[first + t]];
     if (MATMUL_HAS_SUMS) {
-        const uint32_t token = place->first_token + first + simt_lane() % GEMM_X_TOKENS, last = args->n_tokens - 1;
-        const float *sums = args->x_sums + ((uint64_t)(token < last ? token : last) * args->n_cols + first_col) / MATMUL_SUB;
+        const float *sums = args->x_sums + (place->first_x + shared->x_first[first + simt_lane() % GEMM_X_TOKENS] + first_col) / MATMUL_SUB;
 
         M40_UNROLL
         for (uint32_t sub = 0; sub < MATMUL_SUBS; sub++)
@@ -125,7 +128,7 @@ M40_HD void GEMM_NAME(gemm_load_x)(struct GEMM_NAME(gemm_next) * next, const str
 M40_HD void GEMM_NAME(gemm_load)(struct GEMM_NAME(gemm_next) * next, const struct GEMM_NAME(gemm_shared) * shared,
                                  const struct matmul_kernel_args *args, const struct GEMM_NAME(gemm_place) * place, uint32_t chunk, uint32_t b)
 {
-    GEMM_NAME(gemm_load_w)(next, args, chunk, b);
+    GEMM_NAME(gemm_load_w)(next, args, place, chunk, b);
     GEMM_NAME(gemm_load_x)(next, shared, args, place, chunk * MATMUL_CHUNK + b * MATMUL_TILE);
 }
 
@@ -403,33 +406,75 @@ M40_HD int GEMM_NAME(gemm_meet)(struct GEMM_NAME(gemm_shared) * shared, const st
     return 1;
 }
 
+/* y of gate and up: a thread's first run of rows is gate's, the second, in the next row tile, up's. Rolled, through local memory: it is long, and runs once. */
+M40_HD void GEMM_NAME(gemm_store_gated)(const struct GEMM_NAME(gemm_shared) * shared, const struct matmul_kernel_args *args,
+                                        const struct GEMM_NAME(gemm_place) * place, uint32_t n_tokens, const struct GEMM_NAME(gemm_sums) * acc)
+{
+    const uint32_t row = simt_block_x() * GEMM_R + place->row;
+    struct GEMM_NAME(gemm_sums) sums;
+
+    M40_UNROLL
+    for (uint32_t i = 0; i < GEMM_MICRO_T * 2; i++)
+        sums.v[i / 2][i % 2] = acc->v[i / 2][i % 2];
+    M40_ROLLED
+    for (uint32_t i = 0; i < GEMM_MICRO_T * 4; i++) {
+        const uint32_t t = i / 4, token = place->token + t % 4 + t / 4 * 16;
+
+        if (token < n_tokens && row < args->n_rows)
+            matmul_store_gated(args, place->expert, shared->y_row[token], row / (2 * MATMUL_TILE) * MATMUL_TILE + row % MATMUL_TILE + i % 4,
+                               sums.v[t][0].v[i % 4], sums.v[t][1].v[i % 4]);
+    }
+}
+
 MATMUL_KERNEL_RESIDENT(GEMM_NAME(gemm), struct matmul_kernel_args, GEMM_BLOCK, GEMM_RESIDENT_THREADS / GEMM_BLOCK)
 {
     SIMT_SHARED(struct GEMM_NAME(gemm_shared), shared);
     const uint32_t first_token = simt_block_y() * GEMM_T, warp = GEMM_NAME(gemm_warp)(), warp_token = warp / GEMM_ROW_WARPS * GEMM_WARP_TOKENS;
-    const struct GEMM_NAME(gemm_place) place = {
+    struct GEMM_NAME(gemm_place) place = {
         .row = warp % GEMM_ROW_WARPS * 64 + simt_lane() % 8 * 4,
         .token = warp_token + simt_lane() / 8 * 4,
-        .first_token = first_token,
-        .is_idle = first_token + warp_token >= args.n_tokens,
+        .first_x = (uint64_t)first_token * args.n_cols,
     };
-    const uint32_t n_tokens = args.n_tokens - first_token;
+    uint32_t n_tokens = args.n_tokens - first_token; /* from the block's first on; of the block, where there are experts */
     struct GEMM_NAME(gemm_sums) acc;
 
-    for (uint32_t t = simt_thread(); t < GEMM_T; t += GEMM_BLOCK)
-        shared->x_first[t] = (t < n_tokens ? t : n_tokens - 1) * args.n_cols;
+    if (args.plan_tiles) {
+        const struct expert_tile *tile = &args.plan_tiles[simt_block_y()];
+
+        if (simt_block_y() >= *args.plan_n_tiles)
+            return;
+        place.expert = tile->expert;
+        place.first_x = 0;
+        n_tokens = tile->n;
+        for (uint32_t t = simt_thread(); t < GEMM_T; t += GEMM_BLOCK) {
+            const uint32_t pair = args.plan_pairs[tile->first + (t < n_tokens ? t : n_tokens - 1)];
+
+            shared->x_first[t] = pair / args.x_share * args.n_cols;
+            shared->y_row[t] = pair;
+        }
+    } else {
+        for (uint32_t t = simt_thread(); t < GEMM_T; t += GEMM_BLOCK) {
+            shared->x_first[t] = (t < n_tokens ? t : n_tokens - 1) * args.n_cols;
+            shared->y_row[t] = first_token + t;
+        }
+    }
+    place.is_idle = warp_token >= n_tokens;
     simt_barrier();
     GEMM_NAME(gemm_walk)(shared, &args, &place, &acc);
     if (simt_grid_z() > 1 ? !GEMM_NAME(gemm_meet)(shared, &args, &acc) : GEMM_NAME(gemm_team)())
         return;
+    if (args.is_gated) {
+        GEMM_NAME(gemm_store_gated)(shared, &args, &place, n_tokens, &acc);
+        return;
+    }
     M40_UNROLL
     for (uint32_t t = 0; t < GEMM_MICRO_T; t++) {
         M40_UNROLL
         for (uint32_t r = 0; r < 8; r++) {
-            uint32_t token = first_token + place.token + t % 4 + t / 4 * 16, row = simt_block_x() * GEMM_R + place.row + r % 4 + r / 4 * 32;
+            uint32_t token = place.token + t % 4 + t / 4 * 16, row = simt_block_x() * GEMM_R + place.row + r % 4 + r / 4 * 32;
 
-            if (token < args.n_tokens && row < args.n_rows)
-                matmul_store(&args, token, row, acc.v[t][r / 4].v[r % 4]);
+            if (token < n_tokens && row < args.n_rows)
+                matmul_store(&args, place.expert, shared->y_row[token], row, acc.v[t][r / 4].v[r % 4]);
         }
     }
 }

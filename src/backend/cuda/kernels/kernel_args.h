@@ -36,12 +36,13 @@ struct selftest_grid_args {
 
 /* ---- norm.cu ---- */
 
-/* Both kernels of m40_rms_norm_args; y may be x. rms_norm: a block of 256 threads a row. rms_norm_short: a warp a row, 8 rows a block, n_cols <= 256. */
+/* The kernels of m40_rms_norm_args; y may be x or residual. rms_norm, rms_norm_residual: a block of 256 threads a row. rms_norm_short: a warp a row, 8 rows a block, n_cols <= 256. */
 struct rms_norm_args {
-    const float *x;      /* [n_rows][n_cols] */
-    const float *weight; /* [n_cols] */
-    float *y;            /* [n_rows][n_cols] */
-    uint32_t n_rows, n_cols;
+    const float *x;        /* [n_rows] rows of n_cols, stride apart */
+    const float *weight;   /* [n_cols] */
+    const float *residual; /* as x; rms_norm_short: or NULL; rms_norm: NULL */
+    float *y;              /* as x */
+    uint32_t n_rows, n_cols, stride;
     float eps;
 };
 
@@ -64,7 +65,7 @@ struct rope_append_args {
     float *q;                     /* [n_tokens] rows q_stride apart: [n_heads][head_dim] */
     const float *k, *v;           /* [n_tokens] rows kv_stride apart: [n_kv_heads][head_dim] */
     const float *q_norm, *k_norm; /* [head_dim] or NULL */
-    const float *table;           /* [n_ctx][n_rot / 2][cos, sin] */
+    const float *table, *q_table; /* [n_ctx][n_rot / 2][cos, sin]: of k, of q */
     uint32_t q_stride, kv_stride;
     uint32_t n_heads, n_rot;
     uint32_t is_neox; /* pairs (i, i + n_rot / 2), else (2i, 2i + 1) */
@@ -88,16 +89,28 @@ struct attention_args {
     uint32_t n_group;           /* query heads that share a KV head */
     uint32_t n_block_heads;     /* of these, how many one block takes; the last block of a KV head may have fewer */
     uint32_t n_parts;           /* n_group / n_block_heads, rounded up */
-    float scale;
+    float scale;                /* of a score; with a soft-cap divided by it */
+    float softcap;              /* 0: none */
+    const float *sinks;         /* [n_heads] or NULL */
 };
 
 /* ---- act.cu ---- */
 
-/* y = silu(gate) * up. Grid (256 words, row); a word is 128 bits where is_wide, else one float. */
-struct silu_mul_args {
+/* y = act(gate, up). Grid (256 words, row); a word is 128 bits where is_wide, else one float. */
+struct glu_args {
     const float *gate, *up; /* [n_rows] rows stride apart */
     float *y;               /* [n_rows][n_cols] */
     uint32_t n_cols, stride, is_wide;
+    uint32_t act; /* enum m40_act */
+    float alpha, limit;
+};
+
+/* x = softcap * tanh(scale * x), or scale * x. Grid (256 elements). */
+struct softcap_args {
+    float *x; /* [n] */
+    uint64_t n;
+    float scale;
+    float softcap; /* 0: none */
 };
 
 /* ---- rows.cu ---- */
@@ -154,6 +167,7 @@ struct repack_args {
     const uint8_t *rows; /* [n_rows][row_bytes], aligned to 1 */
     uint8_t *tiles;      /* [ceil(n_rows / 32)][n_chunks][tile_bytes] */
     uint32_t n_rows, row_bytes, n_chunks;
+    uint32_t tile_step; /* row tiles from one to the next: 2 where another matrix has those in between */
 };
 
 #endif

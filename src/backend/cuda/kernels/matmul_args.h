@@ -1,8 +1,10 @@
 /* What the kernels of matmul_<format>.cu take, and the sizes that host and kernels agree on. One module per weight format:
  *   matvec<T>_<format>   y for at most T tokens; T = 1, 2, 4: grid (spans of K, blocks that share the row tiles), MATVEC_GROUP_THREADS for each group of the span;
  *                        T = 8, 16: grid (row tiles / MATVEC_ROW_TILES, chunks / MATVEC_CHUNKS), a warp for each of the chunks
+ *                        T = 1 with experts: grid z is pairs of token and expert, which read an expert's matrix each
  *   gemm<T>_<format>     y for any number of tokens, in blocks of T = 32, 64, 128; grid: (row blocks, token blocks, groups of K or 1), GEMM_TEAMS_OF(T) teams of
  *                        GEMM_THREADS_OF(T)
+ *                        With experts the token blocks are those of the plan, T at most, and the grid's z is 1; surplus blocks do nothing.
  *   prepare_<format>     what gemm, matvec8 and matvec16 take of x, for formats with scales; grid: (tokens, sub-blocks / PREPARE_SUBS), PREPARE_THREADS
  *   embed_<format>       rows of the matrix; grid: (tokens), EMBED_THREADS
  *   dequant_<format>     weights as FP32, for cuBLAS; grid: (row tiles, chunks of columns), DEQUANT_THREADS
@@ -10,7 +12,7 @@
 #ifndef M40_CUDA_KERNELS_MATMUL_ARGS_H
 #define M40_CUDA_KERNELS_MATMUL_ARGS_H
 
-#include <stdint.h>
+#include "backend/cuda/kernels/expert_args.h"
 
 #define MATMUL_TILE  32  /* rows of a tile, columns of a sub-block */
 #define MATMUL_CHUNK 256 /* columns of a chunk sum */
@@ -61,7 +63,19 @@ struct matmul_kernel_args {
     float norm_eps;
     /* matvec1 only: */
     const float *norm_weight; /* [n_cols] or NULL; x is normalised first, as rms_norm does it */
-    uint32_t is_gated;        /* n_rows / 2 rows of gate, a multiple of 32, and as many of up: y is silu(gate) * up, without bias and residual */
+    uint32_t is_gated;        /* n_rows / 2 rows of gate, a multiple of 32, and as many of up: y is act(gate, up), without residual; bias is gate's */
+    /* matvec1 and gemm: */
+    uint32_t is_interleaved; /* gated: a row tile of gate, one of up, and so on; for gemm always */
+    uint32_t act;            /* gated: enum m40_act */
+    float act_alpha, act_limit;
+    const float *up_bias; /* gated: [n_rows / 2] where there is bias */
+    const int32_t *
+        expert_ids; /* matvec1: [pairs] or NULL: no experts. Those of n_rows rows each, a multiple of 32, lie on top of each other, and so do bias and up_bias */
+    const struct expert_tile *plan_tiles; /* gemm: or NULL: no experts */
+    const uint32_t *plan_n_tiles;         /* [1] */
+    const uint32_t *plan_pairs;           /* of tile i: from plan_tiles[i].first on */
+    uint32_t first_pair;                  /* of matvec1's grid; n_tokens: its pairs */
+    uint32_t x_share;                     /* pairs that have one row of x: y's row is the pair, x's is pair / x_share */
 };
 
 struct prepare_kernel_args {
@@ -77,6 +91,7 @@ struct embed_kernel_args {
     const int32_t *ids; /* [grid_x], each < n_rows */
     float *y;           /* [grid_x][n_cols] */
     uint32_t n_cols;
+    float scale; /* of every value */
 };
 
 struct dequant_kernel_args {

@@ -1,7 +1,7 @@
 /* The kernels of one weight format. A file matmul_<format>.cu includes the format's description, defines MATMUL_FORMAT as its name there, and includes this. */
 #include "backend/cuda/kernels/head_norm.h"
 #include "backend/cuda/kernels/matmul_args.h"
-#include "base/fmath.h"
+#include "base/act.h"
 #include "base/portable.h"
 #include "tensor/formats/unpack.h"
 
@@ -153,16 +153,28 @@ M40_HD float matmul_total(const struct matmul_kernel_args *args, uint32_t n_grou
     return total;
 }
 
-/* A total's last steps. */
-M40_HD void matmul_store(const struct matmul_kernel_args *args, uint32_t token, uint32_t row, float y)
+/* A total's last steps. expert: whose bias it is; 0 where there are none. */
+M40_HD void matmul_store(const struct matmul_kernel_args *args, uint32_t expert, uint32_t token, uint32_t row, float y)
 {
     uint64_t i = (uint64_t)token * args->n_rows + row;
 
     if (args->bias)
-        y = y + args->bias[row];
+        y = y + args->bias[(uint64_t)expert * args->n_rows + row];
     if (args->residual)
         y = y + args->residual[i];
     args->y[i] = y;
+}
+
+/* The same of gate and up, whose row is `row` of n_rows / 2. */
+M40_HD void matmul_store_gated(const struct matmul_kernel_args *args, uint32_t expert, uint32_t token, uint32_t row, float gate, float up)
+{
+    const uint64_t n_rows = args->n_rows / 2;
+
+    if (args->bias) {
+        gate = gate + args->bias[expert * n_rows + row];
+        up = up + args->up_bias[expert * n_rows + row];
+    }
+    args->y[token * n_rows + row] = m40_glu((enum m40_act)args->act, args->act_alpha, args->act_limit, gate, up);
 }
 
 #define MATVEC_T 1

@@ -5,7 +5,9 @@
  * (coalesced pieces of 16 bytes, asked for MATVEC_AHEAD sub-blocks before their use, across the end of a tile), x from shared memory (the same address in all lanes: a broadcast). Then the block
  * adds the chunk sums in order, by warps that take turns. Where K has several spans, the last block of the same rows to end adds the sums of the groups in order.
  *
- * x lies in shared memory as [column][token], so that one 128-bit load serves four multiply-adds whatever T is. */
+ * x lies in shared memory as [column][token], so that one 128-bit load serves four multiply-adds whatever T is.
+ *
+ * With T = 1 the grid's z is pairs of a token and one of its experts, whose tiles the blocks then take. */
 #define MATVEC_NAME(name)             MATMUL_NAME(MATVEC_JOIN(name, MATVEC_T))
 #define MATVEC_JOIN(name, t)          MATVEC_JOIN_EXPANDED(name, t)
 #define MATVEC_JOIN_EXPANDED(name, t) name##t
@@ -288,16 +290,40 @@ struct MATVEC_NAME(matvec_place) {
     uint32_t first, step, n_units;
     uint32_t first_group, n_groups; /* of the span */
     uint32_t n_chunks;              /* of a row */
-    uint32_t n_gate_tiles;          /* row tiles of gate, and of up behind them; 0: neither */
+    uint32_t gate_step, up_tiles;   /* gated: row tiles from one of gate to the next, and from one of gate to its one of up; else 0 */
     uint32_t n_unit_turns;          /* of a unit */
+    uint32_t expert;                /* whose rows they are; 0 where there are none */
     int is_shared;                  /* other blocks have the other spans */
 };
 
+/* Row of the partials of the block's t-th token: with T = 1 each block of the grid's z has one of its own. */
+M40_HD uint32_t MATVEC_NAME(matvec_token)(uint32_t t)
+{
+    return MATVEC_T == 1 ? simt_block_z() : t;
+}
+
+/* The same in y. */
+M40_HD uint32_t MATVEC_NAME(matvec_y_row)(const struct matmul_kernel_args *args, uint32_t t)
+{
+    return MATVEC_T == 1 ? args->first_pair + simt_block_z() : t;
+}
+
+/* The block's tokens. */
+M40_HD uint32_t MATVEC_NAME(matvec_n_tokens)(const struct matmul_kernel_args *args)
+{
+    return MATVEC_T == 1 ? 1 : args->n_tokens;
+}
+
+M40_HD uint32_t MATVEC_NAME(matvec_unit)(const struct MATVEC_NAME(matvec_place) * place, uint32_t turn)
+{
+    return place->first + turn / place->n_unit_turns * place->step;
+}
+
 M40_HD uint32_t MATVEC_NAME(matvec_row_tile)(const struct MATVEC_NAME(matvec_place) * place, uint32_t turn, uint32_t r)
 {
-    const uint32_t unit = place->first + turn / place->n_unit_turns * place->step;
+    const uint32_t unit = MATVEC_NAME(matvec_unit)(place, turn);
 
-    return place->n_gate_tiles ? unit + turn % 2 * place->n_gate_tiles : unit * MATVEC_R + r;
+    return place->gate_step ? unit * place->gate_step + turn % 2 * place->up_tiles : unit * MATVEC_R + r;
 }
 
 /* The tiles of a turn in the warp's chunk; where there is no such chunk or tile, the last one: it is read and left. */
@@ -310,7 +336,8 @@ M40_HD void MATVEC_NAME(matvec_tiles)(const struct matmul_kernel_args *args, con
     for (uint32_t r = 0; r < MATVEC_R; r++) {
         const uint32_t row_tile = MATVEC_NAME(matvec_row_tile)(place, turn, r);
 
-        tiles[r] = matmul_tile(args->tiles, args->n_cols, row_tile < last ? row_tile : last, chunk < place->n_chunks ? chunk : place->n_chunks - 1);
+        tiles[r] = matmul_tile(args->tiles, args->n_cols, place->expert * (last + 1) + (row_tile < last ? row_tile : last),
+                               chunk < place->n_chunks ? chunk : place->n_chunks - 1);
     }
 }
 
@@ -318,7 +345,7 @@ M40_HD void MATVEC_NAME(matvec_tiles)(const struct matmul_kernel_args *args, con
 M40_HD void MATVEC_NAME(matvec_add)(const struct matmul_kernel_args *args, const struct MATVEC_NAME(matvec_place) * place,
                                     struct MATVEC_NAME(matvec_shared) * shared, uint32_t turn)
 {
-    const uint32_t n_warps = simt_block_dim() / SIMT_WARP, n_items = MATVEC_R * args->n_tokens;
+    const uint32_t n_warps = simt_block_dim() / SIMT_WARP, n_items = MATVEC_R * MATVEC_NAME(matvec_n_tokens)(args);
     float(*sums)[MATVEC_ITEMS][MATMUL_TILE] = shared->sums[turn % MATVEC_BUFFERS(MATVEC_T)];
 
     for (uint32_t item = (simt_warp() + n_warps - turn % n_warps) % n_warps; item < n_items; item += n_warps) {
@@ -336,18 +363,19 @@ M40_HD void MATVEC_NAME(matvec_add)(const struct matmul_kernel_args *args, const
                 chunks[c] = sums[first + c][item][simt_lane()];
             sum = matmul_group(chunks, n_left);
             if (place->is_shared)
-                args->partials[((uint64_t)(place->first_group + g) * args->n_tokens + t) * args->n_rows + row] = sum;
+                args->partials[((uint64_t)(place->first_group + g) * args->n_tokens + MATVEC_NAME(matvec_token)(t)) * args->n_rows + row] = sum;
             else
                 total = g ? total + sum : sum;
         }
         if (place->is_shared)
             continue;
-        if (!place->n_gate_tiles)
-            matmul_store(args, t, row, total);
+        if (!place->gate_step)
+            matmul_store(args, place->expert, MATVEC_NAME(matvec_y_row)(args, t), row, total);
         else if (turn % 2 == 0)
             shared->gate[simt_lane()] = total;
         else
-            args->y[row - place->n_gate_tiles * MATMUL_TILE] = m40_swiglu(shared->gate[simt_lane()], total);
+            matmul_store_gated(args, place->expert, MATVEC_NAME(matvec_y_row)(args, t),
+                               MATVEC_NAME(matvec_unit)(place, turn) * MATMUL_TILE + simt_lane(), shared->gate[simt_lane()], total);
     }
 }
 
@@ -355,7 +383,7 @@ M40_HD void MATVEC_NAME(matvec_add)(const struct matmul_kernel_args *args, const
 M40_HD void MATVEC_NAME(matvec_meet)(struct MATVEC_NAME(matvec_shared) * shared, const struct matmul_kernel_args *args,
                                      const struct MATVEC_NAME(matvec_place) * place)
 {
-    const uint32_t n_warps = simt_block_dim() / SIMT_WARP, n_items = place->n_gate_tiles ? 1 : MATVEC_R * args->n_tokens;
+    const uint32_t n_warps = simt_block_dim() / SIMT_WARP, n_items = place->gate_step ? 1 : MATVEC_R * MATVEC_NAME(matvec_n_tokens)(args);
     const uint32_t n_groups = (place->n_chunks + MATMUL_GROUP - 1) / MATMUL_GROUP;
 
     simt_fence();
@@ -364,24 +392,28 @@ M40_HD void MATVEC_NAME(matvec_meet)(struct MATVEC_NAME(matvec_shared) * shared,
 
         simt_barrier();
         if (own < place->n_units) {
-            shared->is_last[simt_thread()] = simt_atomic_add_u32(&args->counters[own], 1) == simt_grid_x() - 1;
+            uint32_t *counter = &args->counters[MATVEC_NAME(matvec_token)(0) * place->n_units + own];
+
+            shared->is_last[simt_thread()] = simt_atomic_add_u32(counter, 1) == simt_grid_x() - 1;
             if (shared->is_last[simt_thread()])
-                args->counters[own] = 0;
+                *counter = 0;
         }
         simt_barrier();
         simt_fence();
         for (uint32_t i = simt_warp(); i < simt_block_dim() * n_items && first + i / n_items * place->step < place->n_units; i += n_warps) {
             const uint32_t unit = first + i / n_items * place->step, t = i % n_items / MATVEC_R;
-            const uint32_t tile = place->n_gate_tiles ? unit : unit * MATVEC_R + i % MATVEC_R, row = tile * MATMUL_TILE + simt_lane();
+            const uint32_t tile = place->gate_step ? unit * place->gate_step : unit * MATVEC_R + i % MATVEC_R, row = tile * MATMUL_TILE + simt_lane();
+            const uint32_t token = MATVEC_NAME(matvec_token)(t);
             float total;
 
             if (!shared->is_last[i / n_items] || row >= args->n_rows)
                 continue;
-            total = matmul_total(args, n_groups, t, row);
-            if (place->n_gate_tiles)
-                args->y[row] = m40_swiglu(total, matmul_total(args, n_groups, 0, row + place->n_gate_tiles * MATMUL_TILE));
+            total = matmul_total(args, n_groups, token, row);
+            if (place->gate_step)
+                matmul_store_gated(args, place->expert, MATVEC_NAME(matvec_y_row)(args, t), unit * MATMUL_TILE + simt_lane(), total,
+                                   matmul_total(args, n_groups, token, row + place->up_tiles * MATMUL_TILE));
             else
-                matmul_store(args, t, row, total);
+                matmul_store(args, place->expert, MATVEC_NAME(matvec_y_row)(args, t), row, total);
         }
     }
 }
@@ -390,8 +422,9 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_WA
 {
     SIMT_SHARED(struct MATVEC_NAME(matvec_shared), shared);
     const uint32_t n_chunks = matmul_chunks(args.n_cols), n_groups = (n_chunks + MATMUL_GROUP - 1) / MATMUL_GROUP;
-    const uint32_t span = simt_block_dim() / SIMT_WARP / MATMUL_GROUP, chunk_index = simt_block_x() * span * MATMUL_GROUP + simt_warp();
-    const uint32_t n_unit_turns = MATVEC_T == 1 && args.is_gated ? 2 : 1;
+    const uint32_t n_span_groups = simt_block_dim() / SIMT_WARP / MATMUL_GROUP, span = n_span_groups ? n_span_groups : 1,
+                   chunk_index = simt_block_x() * span * MATMUL_GROUP + simt_warp();
+    const uint32_t n_unit_turns = MATVEC_T == 1 && args.is_gated ? 2 : 1, gate_step = n_unit_turns == 1 ? 0u : args.is_interleaved ? 2u : 1u;
     const struct MATVEC_NAME(matvec_place) place = {
         .first = simt_block_y(),
         .step = simt_grid_y(),
@@ -399,23 +432,28 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_WA
         .first_group = simt_block_x() * span,
         .n_groups = n_groups - simt_block_x() * span < span ? n_groups - simt_block_x() * span : span,
         .n_chunks = n_chunks,
-        .n_gate_tiles = MATVEC_T == 1 && args.is_gated ? args.n_rows / 2 / MATMUL_TILE : 0,
+        .gate_step = gate_step,
+        .up_tiles = gate_step == 1 ? args.n_rows / 2 / MATMUL_TILE : gate_step / 2,
         .n_unit_turns = n_unit_turns,
+        .expert = MATVEC_T == 1 && args.expert_ids ? (uint32_t)args.expert_ids[args.first_pair + simt_block_z()] : 0,
         .is_shared = simt_grid_x() > 1,
     };
     const uint32_t n_cols = matmul_chunk_cols(args.n_cols, chunk_index);
     const uint32_t n_turns = place.first < place.n_units ? ((place.n_units - 1 - place.first) / place.step + 1) * n_unit_turns : 0;
     struct MATVEC_NAME(matvec_x) *chunk = &shared->chunks[simt_warp()];
     struct MATVEC_NAME(matvec_rows) rows;
+    struct matmul_kernel_args own = args; /* with the block's x */
     const uint8_t *tiles[MATVEC_R];
 
+    if (MATVEC_T == 1 && args.expert_ids)
+        own.x = args.x + (uint64_t)(MATVEC_NAME(matvec_y_row)(&args, 0) / args.x_share) * args.n_cols;
     MATVEC_NAME(matvec_tiles)(&args, &place, 0, chunk_index, tiles);
     MATVEC_NAME(matvec_begin)(&rows, tiles);
-    MATVEC_NAME(matvec_bring)(chunk, &args, chunk_index * MATMUL_CHUNK);
+    MATVEC_NAME(matvec_bring)(chunk, &own, chunk_index * MATMUL_CHUNK);
     simt_warp_barrier();
 #if MATVEC_T == 1
     if (args.norm_weight) {
-        MATVEC_NAME(matvec_norm)(chunk, shared->norm, &args, chunk_index * MATMUL_CHUNK);
+        MATVEC_NAME(matvec_norm)(chunk, shared->norm, &own, chunk_index * MATMUL_CHUNK);
         simt_warp_barrier();
     }
 #endif

@@ -326,7 +326,7 @@ M40_HD void MATVEC_NAME(matvec_store)(const struct matmul_kernel_args *args, uin
     M40_UNROLL
     for (uint32_t j = 0; j < 4; j++) {
         if (row + j < args->n_rows)
-            matmul_store(args, i / (8 * MATVEC_R), row + j, sum->v[j]);
+            matmul_store(args, 0, i / (8 * MATVEC_R), row + j, sum->v[j]);
     }
 }
 

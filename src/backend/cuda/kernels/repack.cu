@@ -42,7 +42,8 @@ M40_HD void repack_fetch(const struct repack_args *args, uint32_t chunk_bytes, u
     } __attribute__((aligned(16)));                                                                                                                  \
     SIMT_KERNEL(repack_##name, struct repack_args, SIMT_WARP)                                                                                        \
     {                                                                                                                                                \
-        uint8_t *tile = args.tiles + (uint64_t)simt_block_x() * name##_TILE_BYTES;                                                                   \
+        const uint32_t row_tile = simt_block_x() / args.n_chunks * args.tile_step;                                                                   \
+        uint8_t *tile = args.tiles + ((uint64_t)row_tile * args.n_chunks + simt_block_x() % args.n_chunks) * name##_TILE_BYTES;                      \
         SIMT_SHARED(struct name##_rows, rows);                                                                                                       \
                                                                                                                                                      \
         repack_fetch(&args, name##_CHUNK_BYTES, name##_PITCH, rows->bytes);                                                                          \

@@ -50,7 +50,7 @@ SIMT_KERNEL(rope_append, struct rope_append_args, 256)
     uint32_t token = simt_block_x(), head = simt_block_y() * HEADS_A_BLOCK + simt_warp();
     uint32_t head_dim = args.kv.head_dim, n_kv_heads = args.kv.n_kv_heads, which = 0;
     const float *from = args.q + (uint64_t)token * args.q_stride, *norm = args.q_norm;
-    const float *cos_sin = args.table + (uint64_t)(uint32_t)args.kv.pos[token] * args.n_rot;
+    const float *cos_sin = head < args.n_heads ? args.q_table : args.table;
     float *row = shared->rows[simt_warp()], x[MAX_HEAD_DIM / SIMT_WARP];
 
     if (head >= args.n_heads + 2 * n_kv_heads)
@@ -62,6 +62,7 @@ SIMT_KERNEL(rope_append, struct rope_append_args, 256)
         from = (which == 2 ? args.v : args.k) + (uint64_t)token * args.kv_stride;
         norm = which == 2 ? 0 : args.k_norm;
     }
+    cos_sin += (uint64_t)(uint32_t)args.kv.pos[token] * args.n_rot;
     load_short_row(from + (uint64_t)head * head_dim, head_dim, x);
     if (norm)
         norm_short_row(x, norm, head_dim, args.eps);
