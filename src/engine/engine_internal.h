@@ -1,4 +1,4 @@
-/* What engine.c (opening, the thread, what other threads call) and step.c (a step of the engine's thread) share. */
+/* What engine.c (opening, the thread), engine_memory.c (what has room), engine_calls.c (what other threads call) and step.c (a step of the engine's thread) share. */
 #ifndef M40_ENGINE_ENGINE_INTERNAL_H
 #define M40_ENGINE_ENGINE_INTERNAL_H
 
@@ -7,6 +7,8 @@
 #include "engine/scheduler.h"
 
 #include <stdatomic.h>
+
+enum { M40_ID_PLACES = 1 << 16 }; /* an id is a number times this, plus the request's place */
 
 /* Where a request is found by its id: id % 2^16 is its place in the table. The atomics are all that m40_engine_cancel touches. */
 struct m40_request_place {
@@ -53,6 +55,11 @@ struct m40_engine {
     pthread_t thread;
 };
 
+/* The limits for these options, and the context in options->n_ctx, which may be 0. *why: what set it (m40llm_engine_info). INVALID_ARGUMENT, OUT_OF_DEVICE_MEMORY say what would fit. */
+m40llm_status m40_engine_choose_limits(const struct m40_model *model, m40llm_engine_options *options, struct m40_forward_limits *out,
+                                       const char **why, m40llm_error *err);
+/* Gives a request's place back; the request is freed by the caller. Under the lock. */
+void m40_engine_vacate(struct m40_engine *e, struct m40_request *r);
 /* One step of all active requests, of which there is at least one. Requests that end in it go to e->ending. */
 void m40_engine_step(struct m40_engine *e);
 /* Ends what is left of an active request. */
