@@ -1,5 +1,6 @@
 #define _POSIX_C_SOURCE 200809L
 /* Opening and closing, and the engine's thread. A step is in step.c, what other threads call in engine_calls.c. */
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/engine_internal.h"
@@ -40,6 +41,7 @@ static m40llm_status make_scheduler(struct m40_engine *e, const m40llm_engine_op
         .n_all_logits = l->n_logits - l->n_slots,
         .step_growth = options->step_growth != 0 ? (double)options->step_growth : 2,
         .has_cache = !options->no_prefix_cache,
+        .hash_seed = m40_hash_seed(e),
     };
 
     return m40_scheduler_init(&e->scheduler, &limits, err);

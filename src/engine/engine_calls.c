@@ -111,11 +111,14 @@ m40llm_status m40_engine_submit_text(struct m40_engine *e, const char *text, siz
                                      uint64_t *out_id, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
-    size_t n_ids = n_bytes + 8, n;
+    size_t n_ids = n_bytes + 8, n, n_least;
     int32_t *ids = NULL;
 
     *out_id = 0;
     M40_FAIL_IF(!e->tokenizer, M40LLM_NO_TOKENIZER, "a text was submitted, but the engine has no tokenizer");
+    n_least = n_bytes / m40_tokenizer_most_bytes(e->tokenizer); /* tokenizing takes time and memory in proportion to the text */
+    M40_FAIL_IF(n_least > e->info.n_ctx, M40LLM_CONTEXT_FULL, "the prompt has %zu bytes, at least %zu tokens, %zu more than the context of %u",
+                n_bytes, n_least, n_least - e->info.n_ctx, e->info.n_ctx);
     status = M40LLM_BUFFER_TOO_SMALL;
     while (status == M40LLM_BUFFER_TOO_SMALL) {
         m40_free(ids);

@@ -41,7 +41,17 @@ fail:
     return status;
 }
 
-static m40llm_status make_choice(struct m40_request *r, uint32_t i, const struct m40_request_limits *limits, const int32_t *prompt, uint32_t n_prompt,
+static m40llm_status copy_prompt(struct m40_request *r, const int32_t *prompt, size_t n, m40llm_error *err)
+{
+    r->prompt = m40_calloc(n, sizeof *r->prompt);
+    if (!r->prompt)
+        return m40_fail(err, M40LLM_NO_MEMORY, "prompt of %zu tokens", n);
+    memcpy(r->prompt, prompt, n * sizeof *prompt);
+    return M40LLM_OK;
+}
+
+/* tail: of the prompt, as m40_answer_tail has it. */
+static m40llm_status make_choice(struct m40_request *r, uint32_t i, const struct m40_request_limits *limits, uint32_t n_prompt, size_t tail,
                                  m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
@@ -52,9 +62,9 @@ static m40llm_status make_choice(struct m40_request *r, uint32_t i, const struct
     s->leader = i ? &r->choices[0] : NULL;
     s->uses_cache = !r->options.no_cache;
     s->all_logits = r->options.all_logits != 0;
-    M40_TRY(m40_sequence_init(s, prompt, n_prompt, r->options.n_max_tokens, limits->n_ctx, err));
+    M40_TRY(m40_sequence_init(s, r->prompt, n_prompt, r->options.n_max_tokens, limits->n_ctx, err));
     M40_TRY(m40_sampler_init(&s->sampler, &r->options.sampling, limits->n_vocab, err));
-    M40_TRY(m40_answer_init(&s->answer, limits->tokenizer, &r->stops, prompt, n_prompt, err));
+    M40_TRY(m40_answer_init(&s->answer, limits->tokenizer, &r->stops, r->prompt + tail, n_prompt - tail, err));
 fail:
     return status;
 }
@@ -74,6 +84,7 @@ m40llm_status m40_request_new(struct m40_request **out, const struct m40_request
 {
     m40llm_status status = M40LLM_OK;
     struct m40_request *r = NULL;
+    size_t tail;
 
     *out = NULL;
     M40_TRY(check_options(options, limits, err));
@@ -86,8 +97,10 @@ m40llm_status m40_request_new(struct m40_request **out, const struct m40_request
     M40_TRY(copy_stops(r, options, err));
     r->choices = m40_calloc(r->options.n_choices, sizeof *r->choices);
     M40_FAIL_IF(!r->choices, M40LLM_NO_MEMORY, "request of %u choices", r->options.n_choices);
+    M40_TRY(copy_prompt(r, prompt, n_prompt, err));
+    tail = limits->tokenizer ? m40_answer_tail(limits->tokenizer, prompt, n_prompt) : n_prompt;
     for (uint32_t i = 0; i < r->options.n_choices; i++)
-        M40_TRY(make_choice(r, i, limits, prompt, n_prompt, err));
+        M40_TRY(make_choice(r, i, limits, n_prompt, tail, err));
     r->options.sampling.bias = NULL; /* the samplers have copies */
     r->n_left = r->options.n_choices;
     *out = r;
@@ -112,6 +125,7 @@ void m40_request_free(struct m40_request *r)
     m40_free(r->shown);
     m40_free(r->choices);
     m40_free(r->stop_tokens);
+    m40_free(r->prompt);
     m40_stops_free(&r->stops);
     pthread_cond_destroy(&r->changed);
     m40_free(r);

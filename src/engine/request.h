@@ -18,6 +18,7 @@ struct m40_request {
     m40llm_request_options options; /* sampling.bias, stops: not to be used; stop_tokens: the request's */
     struct m40_stops stops;
     int32_t *stop_tokens;
+    int32_t *prompt;              /* that all choices share */
     struct m40_sequence *choices; /* [options.n_choices] */
     uint32_t n_left;              /* choices that have not ended */
     uint32_t n_prefill_told;

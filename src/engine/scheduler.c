@@ -20,7 +20,7 @@ m40llm_status m40_scheduler_init(struct m40_scheduler *s, const struct m40_sched
     m40_pace_init(&s->pace, limits->step_growth, limits->n_chunk);
     M40_TRY(m40_page_pool_init(&s->pool, limits->n_pages, err));
     if (limits->has_cache)
-        M40_TRY(m40_prefix_cache_init(&s->cache, &s->pool, err));
+        M40_TRY(m40_prefix_cache_init(&s->cache, &s->pool, limits->hash_seed, err));
     s->page_table = m40_calloc((size_t)limits->n_slots * limits->n_slot_pages, sizeof *s->page_table);
     s->running = m40_calloc(limits->n_slots, sizeof *s->running);
     s->free_slots = m40_calloc(limits->n_slots, sizeof *s->free_slots);
@@ -177,7 +177,7 @@ static bool waits_for_leader(const struct m40_sequence *sequence)
 static struct need find_need(const struct m40_scheduler *s, const struct m40_sequence *sequence)
 {
     struct need need = {.from_leader = leads(sequence)};
-    int32_t page = -1;
+    int32_t page = -1, copy[M40_KV_PAGE];
 
     if (need.from_leader) {
         need.n_shared = n_shareable(sequence);
@@ -186,8 +186,8 @@ static struct need find_need(const struct m40_scheduler *s, const struct m40_seq
     if (!is_searching(s, sequence))
         return need;
     for (uint32_t i = 0; i < n_shareable(sequence); i++) {
-        const int32_t *ids = sequence->tokens + (size_t)i * M40_KV_PAGE;
-        uint64_t hash = m40_prefix_hash(need.hash, ids);
+        const int32_t *ids = m40_sequence_page(sequence, i, copy);
+        uint64_t hash = m40_prefix_hash(&s->cache, need.hash, ids);
 
         page = m40_prefix_find(&s->cache, hash, page, ids);
         if (page < 0)
@@ -215,13 +215,13 @@ static bool fits(const struct m40_scheduler *s, const struct m40_sequence *seque
 
 static void share_found(struct m40_scheduler *s, struct m40_sequence *sequence, const struct need *need)
 {
-    int32_t page = -1;
+    int32_t page = -1, copy[M40_KV_PAGE];
     uint64_t hash = 0;
 
     for (uint32_t i = 0; i < need->n_shared; i++) {
-        const int32_t *ids = sequence->tokens + (size_t)i * M40_KV_PAGE;
+        const int32_t *ids = m40_sequence_page(sequence, i, copy);
 
-        hash = m40_prefix_hash(hash, ids);
+        hash = m40_prefix_hash(&s->cache, hash, ids);
         page = m40_prefix_find(&s->cache, hash, page, ids);
         share_page(s, sequence, page);
     }
@@ -348,8 +348,9 @@ void m40_scheduler_plan(struct m40_scheduler *s)
 static void learn_page(struct m40_scheduler *s, struct m40_sequence *sequence)
 {
     uint32_t i = sequence->n_known;
-    const int32_t *ids = sequence->tokens + (size_t)i * M40_KV_PAGE;
-    uint64_t hash = m40_prefix_hash(sequence->hash, ids);
+    int32_t copy[M40_KV_PAGE];
+    const int32_t *ids = m40_sequence_page(sequence, i, copy);
+    uint64_t hash = m40_prefix_hash(&s->cache, sequence->hash, ids);
     int32_t parent = i > 0 ? sequence->pages[i - 1] : -1, known = m40_prefix_find(&s->cache, hash, parent, ids);
 
     if (known < 0) {

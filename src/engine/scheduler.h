@@ -19,6 +19,7 @@ struct m40_scheduler_limits {
     uint32_t n_all_logits; /* of those, rows of sequences that want all logits */
     double step_growth;    /* see pace.h */
     bool has_cache;
+    uint64_t hash_seed; /* see prefix_cache.h */
 };
 
 /* Tokens n_evaluated .. n_evaluated + n_rows - 1 of a sequence. */

@@ -26,9 +26,10 @@ struct m40_sequence {
     int32_t *pages; /* [n_pages], the slot's row of the page table */
     uint32_t n_pages;
 
-    int32_t *tokens; /* [capacity]: prompt, then answer */
-    uint32_t n_tokens, capacity, n_prompt;
-    uint32_t n_evaluated; /* tokens whose K and V are in the cache */
+    const int32_t *prompt;                 /* [n_prompt]: the request's, which its choices share */
+    int32_t *generated;                    /* [capacity - n_prompt] */
+    uint32_t n_tokens, capacity, n_prompt; /* tokens: prompt, then answer */
+    uint32_t n_evaluated;                  /* tokens whose K and V are in the cache */
     uint32_t n_generated;
     uint32_t n_seen;   /* the greatest n_evaluated so far: what is evaluated below it, is evaluated again */
     uint32_t n_known;  /* pages at the beginning that the prefix cache knows */
@@ -45,10 +46,25 @@ struct m40_sequence {
     uint64_t started_ns, first_token_ns, last_token_ns;
 };
 
-/* Zeroed memory becomes a sequence that waits, with a copy of the prompt; sampler and answer are the caller's to set up. */
+/* Zeroed memory becomes a sequence that waits. The prompt must outlive it; sampler and answer are the caller's to set up. */
 m40llm_status m40_sequence_init(struct m40_sequence *s, const int32_t *prompt, uint32_t n_prompt, uint32_t n_max_tokens, uint32_t n_ctx,
                                 m40llm_error *err);
 void m40_sequence_free(struct m40_sequence *s);
+
+/* i < n_tokens */
+static inline int32_t m40_sequence_token(const struct m40_sequence *s, uint32_t i)
+{
+    return i < s->n_prompt ? s->prompt[i] : s->generated[i - s->n_prompt];
+}
+
+/* One more; n_tokens < capacity. */
+static inline void m40_sequence_push(struct m40_sequence *s, int32_t id)
+{
+    s->generated[s->n_tokens++ - s->n_prompt] = id;
+}
+
+/* The tokens of page i, which is full; in `copy` [M40_KV_PAGE] where the answer begins inside it. */
+const int32_t *m40_sequence_page(const struct m40_sequence *s, uint32_t i, int32_t *copy);
 
 /* How many pages hold n tokens. */
 static inline uint32_t m40_pages_of(uint32_t n_tokens)

@@ -125,7 +125,7 @@ static void add_rows(struct m40_engine *e, struct m40_batch *batch, struct m40_s
     for (uint32_t k = 0; k < n; k++) {
         uint32_t pos = s->n_evaluated + k, row = batch->n_tokens++;
 
-        e->ids[row] = s->tokens[pos];
+        e->ids[row] = m40_sequence_token(s, pos);
         e->pos[row] = (int32_t)pos;
         e->slot[row] = (int32_t)s->slot;
         if (pos + 1 == s->n_tokens || (s->all_logits && pos >= s->n_seen)) {
@@ -230,7 +230,8 @@ static int32_t choose_on_host(struct m40_engine *e, struct m40_sequence *s, floa
         for (size_t i = 0; i < o->n_stop_tokens; i++)
             logits[o->stop_tokens[i]] = -INFINITY;
     }
-    return m40_sampler_choose(&s->sampler, logits, s->tokens, s->n_tokens, s->choice, s->n_tokens);
+    return m40_sampler_choose(&s->sampler, logits, &(struct m40_history){s->prompt, s->generated, s->n_prompt, s->n_tokens - s->n_prompt}, s->choice,
+                              s->n_tokens);
 }
 
 /* The token of a row, and what options.logprobs asks for in *event. top: [M40LLM_MAX_TOP_LOGPROBS]. */
@@ -288,7 +289,7 @@ static void advance(struct m40_engine *e, struct m40_sequence *s, uint32_t row, 
         flush_and_end(e, s, M40LLM_FINISH_STOP);
         return;
     }
-    s->tokens[s->n_tokens++] = event.token;
+    m40_sequence_push(s, event.token);
     s->n_generated++;
     e->working.n_generated_tokens++;
     if (m40_answer_push(&s->answer, event.token, s->n_generated >= r->options.n_min_tokens, &text, &is_stopped, err) != M40LLM_OK)

@@ -387,6 +387,7 @@ static void test_end_tokens(void **state)
 
 static void test_context_limit(void **state)
 {
+    static char text[1 << 20];
     static struct record r;
     struct m40_engine *e = open_engine(40, 0, 1);
     m40llm_request_options o = request(&r, 100);
@@ -400,6 +401,10 @@ static void test_context_limit(void **state)
     assert_int_equal(id, 0);
     assert_non_null(strstr(err.text, "48 tokens"));
     assert_non_null(strstr(err.text, "8 more"));
+    assert_non_null(strstr(err.text, "context of 40"));
+    memset(text, 'a', sizeof text); /* a text that is too long whatever its tokens is not made into any */
+    assert_int_equal(m40_engine_submit_text(e, text, sizeof text, 0, &o, &id, &err), M40LLM_CONTEXT_FULL);
+    assert_non_null(strstr(err.text, "1048576 bytes, at least"));
     assert_non_null(strstr(err.text, "context of 40"));
     submit(e, &r, prompt, 40, &o); /* a full context has logits for one more token */
     wait_for(&r);
