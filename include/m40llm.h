@@ -332,6 +332,13 @@ typedef struct m40llm_model m40llm_model;
 
 typedef enum m40llm_kv_type { M40LLM_KV_F16, M40LLM_KV_F32 } m40llm_kv_type;
 
+/* How one vector is made of a text's hidden states. */
+typedef enum m40llm_pooling {
+    M40LLM_POOLING_NONE, /* a model's: its file names none */
+    M40LLM_POOLING_MEAN, /* of all tokens', added in their order */
+    M40LLM_POOLING_LAST, /* the last token's */
+} m40llm_pooling;
+
 typedef struct m40llm_model_info {
     char architecture[32];
     char name[96];
@@ -341,6 +348,7 @@ typedef struct m40llm_model_info {
     uint64_t weight_bytes;           /* of all tensors the model uses, as stored in the file */
     uint64_t weight_bytes_per_token; /* of those, what decoding one token reads */
     uint64_t kv_bytes_per_token;     /* of KV cache, for the kv_type asked */
+    m40llm_pooling pooling;          /* that the file names for embeddings */
 } m40llm_model_info;
 
 /* Reads and validates a file's hyper-parameters and tensor list without loading anything. BAD_MODEL or UNSUPPORTED say what is wrong. */
@@ -452,6 +460,7 @@ typedef enum m40llm_event_type {
     M40LLM_EVENT_TOKEN,   /* a token was chosen */
     M40LLM_EVENT_FINISH,  /* a choice has ended */
     M40LLM_EVENT_END,     /* all have: the request's last event. Every request gets exactly one */
+    M40LLM_EVENT_EMBEDDING, /* a text's embedding; its FINISH follows */
 } m40llm_event_type;
 
 /* Something that happened to a request. What does not belong to the type is zero. */
@@ -469,6 +478,8 @@ typedef struct m40llm_event {
     size_t n_text;           /* its bytes */
     m40llm_finish finish;    /* FINISH */
     m40llm_result result;    /* END */
+    const float *embedding;  /* EMBEDDING: [n_embedding], of length 1 (all zero where the hidden states are) */
+    size_t n_embedding;      /* the model's n_embd */
     m40llm_status status;    /* END: OK, or why the request failed */
     const char *error;       /* END: the reason in words; NULL: none */
 } m40llm_event;
@@ -511,6 +522,23 @@ M40LLM_API m40llm_status m40llm_submit(m40llm_engine *engine, const int32_t *pro
 /* The same for a text; flags: M40LLM_TOKENIZE_*. NO_TOKENIZER: the engine has none. */
 M40LLM_API m40llm_status m40llm_submit_text(m40llm_engine *engine, const char *text, size_t n_bytes, unsigned flags,
                                             const m40llm_request_options *options, uint64_t *out_id, m40llm_error *err);
+enum { M40LLM_MAX_EMBED_TEXTS = 2048 };
+
+typedef struct m40llm_embed_options {
+    size_t struct_size;
+    m40llm_pooling pooling; /* NONE: what the model's file names, else MEAN */
+    int priority, no_cache; /* as in m40llm_request_options; MEAN takes nothing from the prefix cache in any case */
+    void (*on_event)(void *user, const m40llm_event *event);
+    void *user;
+} m40llm_embed_options;
+#define M40LLM_EMBED_OPTIONS_INIT {.struct_size = sizeof(m40llm_embed_options)}
+
+/* Queues one request for the embeddings of n_texts (1 .. M40LLM_MAX_EMBED_TEXTS) texts, whose ids lie one behind the other: n_ids[i] >= 1 of text i. All are copied. Each text is a choice of the
+ * request: EMBEDDING and FINISH come for it (event.choice, in any order), then END; the result counts the tokens of all. The hidden states are those behind the model's last norm, pooled and scaled to
+ * length 1; the bits depend on the text and the pooling alone. Statuses as of m40llm_submit. */
+M40LLM_API m40llm_status m40llm_submit_embeddings(m40llm_engine *engine, const int32_t *ids, const size_t *n_ids, size_t n_texts,
+                                                  const m40llm_embed_options *options, uint64_t *out_id, m40llm_error *err);
+
 /* The request's next event; waits for one up to timeout_ms (less than 0: for ever). The event's pointers are valid until the next call for the same request. END comes again when it was read. One
  * thread at a time for a request, and not a callback. NOT_FOUND: there is no such request; TIMED_OUT; INVALID_ARGUMENT: it has on_event. */
 M40LLM_API m40llm_status m40llm_read(m40llm_engine *engine, uint64_t id, int timeout_ms, m40llm_event *out, m40llm_error *err);

@@ -41,6 +41,7 @@ struct m40llm_model {
 
 struct m40llm_engine {
     struct m40_engine *engine;
+    m40llm_pooling pooling; /* where none is asked for */
 };
 
 /* Copies a caller's options struct of any earlier or later version over `*out`, which holds the defaults: the fields both know. `given` may be NULL. */

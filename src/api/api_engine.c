@@ -135,6 +135,7 @@ m40llm_status m40llm_engine_open(m40llm_engine **out, m40llm_model *model, const
     *out = NULL;
     M40_FAIL_IF(!engine, M40LLM_NO_MEMORY, "engine object");
     m40_api_options(&options, sizeof options, given);
+    engine->pooling = model->info.pooling != M40LLM_POOLING_NONE ? model->info.pooling : M40LLM_POOLING_MEAN;
     M40_TRY(m40_engine_open(&engine->engine, model->model, options.tokenizer ? options.tokenizer->tokenizer : NULL, &options, err));
     *out = engine;
     return M40LLM_OK;
@@ -188,6 +189,17 @@ m40llm_status m40llm_submit_text(m40llm_engine *engine, const char *text, size_t
 
     m40_api_options(&options, sizeof options, given);
     return m40_engine_submit_text(engine->engine, text, n_bytes, flags, &options, out_id, err);
+}
+
+m40llm_status m40llm_submit_embeddings(m40llm_engine *engine, const int32_t *ids, const size_t *n_ids, size_t n_texts,
+                                       const m40llm_embed_options *given, uint64_t *out_id, m40llm_error *err)
+{
+    m40llm_embed_options options = M40LLM_EMBED_OPTIONS_INIT;
+
+    m40_api_options(&options, sizeof options, given);
+    if (options.pooling == M40LLM_POOLING_NONE)
+        options.pooling = engine->pooling;
+    return m40_engine_submit_embeddings(engine->engine, ids, n_ids, n_texts, &options, out_id, err);
 }
 
 m40llm_status m40llm_read(m40llm_engine *engine, uint64_t id, int timeout_ms, m40llm_event *out, m40llm_error *err)

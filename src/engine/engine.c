@@ -51,7 +51,7 @@ static m40llm_status make_arrays(struct m40_engine *e, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     const struct m40_forward_limits *l = &e->limits;
-    uint32_t n_vocab = e->model->config.n_vocab;
+    uint32_t n_vocab = e->model->config.n_vocab, n_embd = e->model->config.n_embd;
 
     e->ids = m40_calloc(l->n_tokens, sizeof *e->ids);
     e->pos = m40_calloc(l->n_tokens, sizeof *e->pos);
@@ -64,6 +64,9 @@ static m40llm_status make_arrays(struct m40_engine *e, m40llm_error *err)
     e->scratch = m40_calloc(n_vocab, sizeof *e->scratch);
     M40_FAIL_IF(!e->ids || !e->pos || !e->slot || !e->logit_rows || !e->row_owner || !e->logits || !e->scratch || !e->sampling || !e->chosen,
                 M40LLM_NO_MEMORY, "engine for %u sequences", l->n_slots);
+    e->pooled = m40_calloc((size_t)l->n_slots * n_embd, sizeof *e->pooled);
+    e->hidden = m40_calloc((size_t)M40_HIDDEN_ROWS * n_embd, sizeof *e->hidden);
+    M40_FAIL_IF(!e->pooled || !e->hidden, M40LLM_NO_MEMORY, "embeddings of %u sequences", l->n_slots);
     e->places = m40_calloc(e->info.n_requests, sizeof *e->places);
     e->free_places = m40_calloc(e->info.n_requests, sizeof *e->free_places);
     M40_FAIL_IF(!e->places || !e->free_places, M40LLM_NO_MEMORY, "engine for %u requests", e->info.n_requests);
@@ -184,6 +187,8 @@ void m40_engine_close(struct m40_engine **engine)
     m40_free(e->scratch);
     m40_free(e->sampling);
     m40_free(e->chosen);
+    m40_free(e->pooled);
+    m40_free(e->hidden);
     pthread_cond_destroy(&e->work);
     pthread_cond_destroy(&e->stopped);
     pthread_mutex_destroy(&e->lock);

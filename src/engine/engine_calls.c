@@ -53,6 +53,22 @@ fail:
     return status;
 }
 
+/* An error names the text. */
+static m40llm_status check_texts(const struct m40_engine *e, const int32_t *ids, const size_t *n_ids, size_t n_texts, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    m40llm_error why = {0};
+
+    M40_FAIL_IF(n_texts < 1 || n_texts > M40LLM_MAX_EMBED_TEXTS, M40LLM_INVALID_ARGUMENT, "embeddings of %zu texts: from 1 to %d are possible",
+                n_texts, M40LLM_MAX_EMBED_TEXTS);
+    for (size_t i = 0, at = 0; i < n_texts; at += n_ids[i++]) {
+        status = check_prompt(e, ids + at, n_ids[i], &why);
+        M40_FAIL_IF(status != M40LLM_OK, status, "text %zu of %zu: %.200s", i + 1, n_texts, why.text);
+    }
+fail:
+    return status;
+}
+
 static m40llm_status reserve_place(struct m40_engine *e, uint32_t *place, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
@@ -102,6 +118,22 @@ m40llm_status m40_engine_submit(struct m40_engine *e, const int32_t *prompt, siz
     M40_TRY(check_prompt(e, prompt, n_prompt, err));
     M40_TRY(reserve_place(e, &place, err));
     status = m40_request_new(&r, &limits, prompt, (uint32_t)n_prompt, options, err);
+    *out_id = fill_place(e, place, r);
+fail:
+    return status;
+}
+
+m40llm_status m40_engine_submit_embeddings(struct m40_engine *e, const int32_t *ids, const size_t *n_ids, size_t n_texts,
+                                           const m40llm_embed_options *options, uint64_t *out_id, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_request *r;
+    uint32_t place = 0;
+
+    *out_id = 0;
+    M40_TRY(check_texts(e, ids, n_ids, n_texts, err));
+    M40_TRY(reserve_place(e, &place, err));
+    status = m40_request_new_embeddings(&r, e->info.n_ctx, ids, n_ids, (uint32_t)n_texts, options, err);
     *out_id = fill_place(e, place, r);
 fail:
     return status;

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+enum { M40_HIDDEN_ROWS = 64 };    /* of hidden states that are read at once */
 enum { M40_ID_PLACES = 1 << 16 }; /* an id is a number times this, plus the request's place */
 
 /* Where a request is found by its id: id % 2^16 is its place in the table. The atomics are all that m40_engine_cancel touches. */
@@ -38,6 +39,8 @@ struct m40_engine {
     float *scratch;                  /* [n_vocab] */
     struct m40_sample_row *sampling; /* [limits.n_logits]: how the backend is to choose */
     int32_t *chosen;                 /* [limits.n_logits]: what it chose */
+    float *pooled;                   /* [limits.n_slots][n_embd]: embeddings that are being made */
+    float *hidden;                   /* [M40_HIDDEN_ROWS][n_embd] */
 
     /* Under the lock. */
     pthread_mutex_t lock;

@@ -18,7 +18,8 @@ struct m40_request {
     m40llm_request_options options; /* sampling.bias, stops: not to be used; stop_tokens: the request's */
     struct m40_stops stops;
     int32_t *stop_tokens;
-    int32_t *prompt;              /* that all choices share */
+    int32_t *prompt;              /* that all choices share; of embeddings the texts, one behind the other */
+    m40llm_pooling pooling;       /* of embeddings; NONE: it is for answers */
     struct m40_sequence *choices; /* [options.n_choices] */
     uint32_t n_left;              /* choices that have not ended */
     uint32_t n_prefill_told;
@@ -41,6 +42,9 @@ struct m40_request_limits {
 /* prompt: 1 .. n_ctx ids of the vocabulary. INVALID_ARGUMENT names the bad option; NO_MEMORY. */
 m40llm_status m40_request_new(struct m40_request **out, const struct m40_request_limits *limits, const int32_t *prompt, uint32_t n_prompt,
                               const m40llm_request_options *options, m40llm_error *err);
+/* A request whose choices are texts, none of them longer than the context. */
+m40llm_status m40_request_new_embeddings(struct m40_request **out, uint32_t n_ctx, const int32_t *ids, const size_t *n_ids, uint32_t n_texts,
+                                         const m40llm_embed_options *options, m40llm_error *err);
 void m40_request_free(struct m40_request *r);
 
 /* A copy; NULL: no memory. */

@@ -143,7 +143,7 @@ static void share_page(struct m40_scheduler *s, struct m40_sequence *sequence, i
 
 static bool is_searching(const struct m40_scheduler *s, const struct m40_sequence *sequence)
 {
-    return s->limits.has_cache && sequence->uses_cache && !sequence->all_logits;
+    return s->limits.has_cache && sequence->uses_cache && !sequence->all_logits && !sequence->needs_all_rows;
 }
 
 /* Full pages that may be shared: the last token is always evaluated, for its logits. */

@@ -55,7 +55,7 @@ void m40_scheduler_free(struct m40_scheduler *s);
 /* The place in the order of what was submitted at submitted_ns. */
 int64_t m40_scheduler_key(uint64_t submitted_ns, int priority);
 
-/* One more sequence; key, order, choice, leader, uses_cache and all_logits are set. A leader comes before its followers, in the order too. */
+/* One more sequence; key, order, choice, leader, uses_cache, all_logits and needs_all_rows are set. A leader comes before its followers, in the order too. */
 void m40_scheduler_add(struct m40_scheduler *s, struct m40_sequence *sequence);
 /* The sequence has ended or is given up: its pages are released, and it is ENDED. */
 void m40_scheduler_remove(struct m40_scheduler *s, struct m40_sequence *sequence);

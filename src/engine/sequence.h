@@ -21,6 +21,7 @@ struct m40_sequence {
     uint32_t choice;                   /* of its request */
     const struct m40_sequence *leader; /* choice 0 of its request, whose pages of the prompt it shares; NULL: it is choice 0 */
     bool uses_cache, all_logits;
+    bool needs_all_rows;              /* every token is to be evaluated: nothing is taken from the prefix cache */
     struct m40_sequence *next, *prev; /* while waiting */
     uint32_t slot;
     int32_t *pages; /* [n_pages], the slot's row of the page table */

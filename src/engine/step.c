@@ -3,6 +3,7 @@
 #include "engine/engine_internal.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/embedding.h"
 #include "engine/logprobs.h"
 
 #include <math.h>
@@ -64,20 +65,24 @@ static void leave_active(struct m40_engine *e, struct m40_request *r)
 /* What its choices have come to. */
 static void sum_up(struct m40_request *r)
 {
-    const struct m40_sequence *first = &r->choices[0];
-    m40llm_result result = {
-        .finish = r->error.code == M40LLM_OK ? first->finish : M40LLM_FINISH_ERROR,
-        .n_prompt = first->n_prompt,
-        .queue_ns = first->started_ns ? first->started_ns - r->submitted_ns : 0,
-        .prefill_ns = first->first_token_ns ? first->first_token_ns - first->started_ns : 0,
-        .decode_ns = first->last_token_ns - first->first_token_ns,
-        .n_cached = first->n_cached,
-    };
+    const struct m40_sequence *first = &r->choices[0], *last = first;
+    m40llm_result result = {.finish = r->error.code == M40LLM_OK ? first->finish : M40LLM_FINISH_ERROR};
 
     for (uint32_t i = 0; i < r->options.n_choices; i++) {
-        result.n_generated += r->choices[i].n_generated;
-        result.n_preemptions += r->choices[i].n_preemptions;
+        const struct m40_sequence *s = &r->choices[i];
+
+        result.n_generated += s->n_generated;
+        result.n_preemptions += s->n_preemptions;
+        if (i == 0 || r->pooling) { /* answers have one prompt */
+            result.n_prompt += s->n_prompt;
+            result.n_cached += s->n_cached;
+        }
+        if (r->pooling && s->first_token_ns > last->first_token_ns)
+            last = s;
     }
+    result.queue_ns = first->started_ns ? first->started_ns - r->submitted_ns : 0;
+    result.prefill_ns = first->started_ns && last->first_token_ns ? last->first_token_ns - first->started_ns : 0;
+    result.decode_ns = first->last_token_ns - first->first_token_ns;
     r->result = result;
 }
 
@@ -128,7 +133,9 @@ static void add_rows(struct m40_engine *e, struct m40_batch *batch, struct m40_s
         e->ids[row] = m40_sequence_token(s, pos);
         e->pos[row] = (int32_t)pos;
         e->slot[row] = (int32_t)s->slot;
-        if (pos + 1 == s->n_tokens || (s->all_logits && pos >= s->n_seen)) {
+        if (s->request->pooling) {
+            batch->wants_hidden = true;
+        } else if (pos + 1 == s->n_tokens || (s->all_logits && pos >= s->n_seen)) {
             e->row_owner[batch->n_logits] = s;
             e->logit_rows[batch->n_logits++] = (int32_t)row;
         }
@@ -197,13 +204,54 @@ fail:
     return status;
 }
 
+/* ---- embeddings ---- */
+
+static float *pooled_of(const struct m40_engine *e, const struct m40_sequence *s)
+{
+    return e->pooled + (size_t)s->slot * e->model->config.n_embd;
+}
+
+/* Hidden states of rows first .. first + n - 1 of the batch, which are the next n of the sequence. What was pre-empted begins anew. */
+static m40llm_status pool_rows(struct m40_engine *e, const struct m40_sequence *s, uint32_t first, uint32_t n, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    m40llm_pooling pooling = s->request->pooling;
+    uint32_t is_end = s->n_evaluated + n == s->n_tokens;
+
+    for (uint32_t k = pooling == M40LLM_POOLING_LAST ? n - is_end : 0, n_read; k < n; k += n_read) {
+        n_read = n - k < M40_HIDDEN_ROWS ? n - k : M40_HIDDEN_ROWS;
+        M40_TRY(m40_forward_read_hidden(e->forward, first + k, n_read, e->hidden, err));
+        m40_embedding_add(pooling, pooled_of(e, s), e->hidden, s->n_evaluated + k, n_read, e->model->config.n_embd);
+    }
+fail:
+    return status;
+}
+
+static m40llm_status pool_all(struct m40_engine *e, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    uint32_t row = 0;
+
+    for (uint32_t i = 0; i < e->scheduler.n_items; row += e->scheduler.items[i++].n_rows) {
+        const struct m40_plan_item *item = &e->scheduler.items[i];
+
+        if (item->sequence->request->pooling)
+            M40_TRY(pool_rows(e, item->sequence, row, item->n_rows, err));
+    }
+fail:
+    return status;
+}
+
+/* ---- running it ---- */
+
 static m40llm_status run_batch(struct m40_engine *e, const struct m40_batch *batch, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
 
     switch (choose_end(e, batch)) {
     case M40_STEP_LOGITS:
-        return m40_forward_step(e->forward, batch, e->logits, err);
+        M40_TRY(m40_forward_step(e->forward, batch, e->logits, err));
+        return batch->wants_hidden ? pool_all(e, err) : M40LLM_OK;
     case M40_STEP_ARGMAX:
         M40_TRY(m40_forward_step_greedy(e->forward, batch, e->chosen, err));
         break;
@@ -213,6 +261,8 @@ static m40llm_status run_batch(struct m40_engine *e, const struct m40_batch *bat
         break;
     }
     M40_TRY(read_needed_logits(e, batch, err));
+    if (batch->wants_hidden)
+        M40_TRY(pool_all(e, err));
 fail:
     return status;
 }
@@ -303,6 +353,20 @@ static void advance(struct m40_engine *e, struct m40_sequence *s, uint32_t row, 
         flush_and_end(e, s, M40LLM_FINISH_LENGTH);
 }
 
+/* All of its tokens are evaluated. */
+static void finish_embedding(struct m40_engine *e, struct m40_sequence *s, uint64_t now)
+{
+    struct m40_request *r = s->request;
+    m40llm_event event = {.type = M40LLM_EVENT_EMBEDDING, .id = r->id, .choice = s->choice};
+
+    note_time(e, s, now);
+    event.embedding = pooled_of(e, s);
+    event.n_embedding = e->model->config.n_embd;
+    m40_embedding_finish(r->pooling, pooled_of(e, s), s->n_prompt, e->model->config.n_embd);
+    m40_engine_tell(e, r, &event);
+    end_choice(e, s, M40LLM_FINISH_LENGTH, (struct m40_str){"", 0});
+}
+
 static void tell_prefill(struct m40_engine *e, struct m40_sequence *s)
 {
     struct m40_request *r = s->request;
@@ -328,7 +392,9 @@ static void take_results(struct m40_engine *e, const struct m40_batch *batch, ui
                 s->request->options.on_logits(s->request->options.user, (uint32_t)e->pos[e->logit_rows[next]], e->logits + (size_t)next * n_vocab,
                                               n_vocab);
         tell_prefill(e, s);
-        if (next > first && s->n_evaluated == s->n_tokens)
+        if (s->request->pooling && s->n_evaluated == s->n_tokens)
+            finish_embedding(e, s, now);
+        else if (next > first && s->n_evaluated == s->n_tokens)
             advance(e, s, next - 1, now);
     }
 }

@@ -97,7 +97,7 @@ static uint32_t leading_single_rows(const struct m40_batch *b)
 
 static bool is_recorded(const struct step *s)
 {
-    return s->f->backend->ops.step_begin && s->batch->n_tokens <= MAX_RECORDED_TOKENS;
+    return s->f->backend->ops.step_begin && s->batch->n_tokens <= MAX_RECORDED_TOKENS && !s->batch->wants_hidden;
 }
 
 /* The step's integers go up in one piece, as far as the highest slot in use; of each slot only the pages that are read are taken from the caller. */
@@ -313,6 +313,15 @@ static m40llm_status issue(const struct step *s)
         M40_TRY(feed_forward_half(s, layer));
     }
     M40_TRY(output(s));
+    if (s->batch->wants_hidden)
+        M40_TRY(be->ops.rms_norm(be,
+                                 &(struct m40_rms_norm_args){.x = f->x,
+                                                             .y = f->normed,
+                                                             .weight = f->model->output_norm,
+                                                             .n_rows = s->batch->n_tokens,
+                                                             .n_cols = f->model->config.n_embd,
+                                                             .eps = f->model->config.norm_eps},
+                                 err));
 fail:
     return status;
 }
@@ -382,6 +391,15 @@ m40llm_status m40_forward_read_logits(struct m40_forward *forward, uint32_t firs
     if (n == 0 || first >= forward->limits.n_logits || n > forward->limits.n_logits - first)
         return m40_fail(err, M40LLM_INVALID_ARGUMENT, "logits of %u rows from %u on, of %u", n, first, forward->limits.n_logits);
     return forward->backend->ops.read(forward->backend, logits, forward->logits + first * row_bytes, n * row_bytes, err);
+}
+
+m40llm_status m40_forward_read_hidden(struct m40_forward *forward, uint32_t first, uint32_t n, float *hidden, m40llm_error *err)
+{
+    const uint64_t row_bytes = 4 * (uint64_t)forward->model->config.n_embd;
+
+    if (n == 0 || first >= forward->limits.n_tokens || n > forward->limits.n_tokens - first)
+        return m40_fail(err, M40LLM_INVALID_ARGUMENT, "hidden states of %u rows from %u on, of %u", n, first, forward->limits.n_tokens);
+    return forward->backend->ops.read(forward->backend, hidden, forward->normed + first * row_bytes, n * row_bytes, err);
 }
 
 /* ---- debug ---- */

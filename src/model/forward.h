@@ -16,7 +16,7 @@ struct m40_forward {
     m40_addr rope_table; /* [n_slot_pages * 32][n_rot / 2][2] */
 
     m40_addr x;        /* [n_tokens][n_embd]: the residual stream */
-    m40_addr normed;   /* [n_tokens][n_embd]; at the end of a step the rows whose logits are wanted */
+    m40_addr normed;   /* [n_tokens][n_embd]; at the end of a step the rows whose logits, or all whose hidden states are wanted */
     m40_addr work;     /* q, k, v, attn in the first half of a layer; gate, up, act in the second */
     m40_addr q;        /* [n_tokens][n_heads][head_dim]; or with k and v in one row: [n_tokens][q, k, v] */
     m40_addr k, v;     /* [n_tokens][n_kv_heads][head_dim] */

@@ -85,6 +85,7 @@ struct m40_batch {
     uint32_t n_logits;
     const int32_t *logit_rows; /* [n_logits]: rows of the batch whose logits are wanted, ascending */
     const int32_t *pages;      /* [n_slots][n_slot_pages]: page ids; entries beyond what a sequence uses are not read */
+    bool wants_hidden;         /* m40_forward_read_hidden will be called */
 };
 
 m40llm_status m40_forward_open(struct m40_forward **out, struct m40_model *model, const struct m40_forward_limits *limits, m40llm_error *err);
@@ -107,6 +108,9 @@ m40llm_status m40_forward_step_sample(struct m40_forward *forward, const struct 
 
 /* Rows first .. first + n - 1 (n >= 1) of the logits of the step before, whatever came back of it: [n][n_vocab]. */
 m40llm_status m40_forward_read_logits(struct m40_forward *forward, uint32_t first, uint32_t n, float *logits, m40llm_error *err);
+
+/* Hidden states behind the last norm, which the output matrix makes logits of: of rows first .. first + n - 1 (n >= 1) of the step before, whose batch had wants_hidden: [n][n_embd]. */
+m40llm_status m40_forward_read_hidden(struct m40_forward *forward, uint32_t first, uint32_t n, float *hidden, m40llm_error *err);
 
 /* Debug: K and V of one token, widened to FP32: [n_kv_heads][head_dim] each. */
 m40llm_status m40_forward_read_kv(struct m40_forward *forward, uint32_t layer, uint32_t page, uint32_t token_in_page, float *k, float *v,

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Of the file, that the system is asked to read ahead of what is being uploaded. */
@@ -205,6 +206,20 @@ void m40_model_close(struct m40_model **model)
     *model = NULL;
 }
 
+/* <architecture>.pooling_type: 1 mean, 3 last; the others need what decoders do not have. */
+static m40llm_pooling named_pooling(const struct m40_gguf *gguf, const char *architecture)
+{
+    const struct m40_gguf_kv *kv;
+    char key[64];
+    uint64_t type;
+
+    snprintf(key, sizeof key, "%s.pooling_type", architecture);
+    kv = m40_gguf_find_kv(gguf, key);
+    if (!kv || !m40_gguf_kv_u64(kv, &type))
+        return M40LLM_POOLING_NONE;
+    return type == 1 ? M40LLM_POOLING_MEAN : type == 3 ? M40LLM_POOLING_LAST : M40LLM_POOLING_NONE;
+}
+
 m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_type, m40llm_model_info *out, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
@@ -233,6 +248,7 @@ m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_
     if (!c.is_tied)
         out->weight_bytes_per_token -= embedding->size_bytes - embedding->size_bytes / c.n_vocab;
     out->kv_bytes_per_token = (uint64_t)c.n_layers * 2 * c.n_kv_heads * c.head_dim * (kv_type == M40LLM_KV_F16 ? 2 : 4);
+    out->pooling = named_pooling(gguf, c.architecture);
     m40_weight_list_free(&list);
 fail:
     return status;

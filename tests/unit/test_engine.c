@@ -93,6 +93,8 @@ static void on_event(void *user, const m40llm_event *event)
         r->n_ends++;
         assert_int_equal(event->result.finish, r->finish);
         break;
+    case M40LLM_EVENT_EMBEDDING:
+        fail_msg("an embedding");
     }
 }
 
