@@ -178,7 +178,7 @@ static void open_all(struct bench *b)
 {
     m40llm_device_options device = M40LLM_DEVICE_OPTIONS_INIT;
     m40llm_engine_options engine = M40LLM_ENGINE_OPTIONS_INIT;
-    m40llm_device_info info;
+    m40llm_device_info info = M40LLM_DEVICE_INFO_INIT;
     m40llm_error err;
 
     device.spec = b->settings.device;
@@ -187,6 +187,7 @@ static void open_all(struct bench *b)
     check(m40llm_file_open(&b->file, b->settings.model, &err), &err);
     check(m40llm_device_open(&b->device, &device, &err), &err);
     check(m40llm_model_open(&b->model, b->file, b->device, NULL, &err), &err);
+    b->info = (m40llm_model_info)M40LLM_MODEL_INFO_INIT;
     m40llm_model_get_info(b->model, &b->info);
     engine.n_sequences = b->settings.n_streams + 1;
     engine.step_growth = b->settings.growth;

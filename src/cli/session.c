@@ -84,6 +84,9 @@ int cli_session_open(struct cli_session *s, const struct cli_settings *settings,
 
         return is_of_device ? cli_fail(&err) : cli_fail_at(path, &err);
     }
+    s->device_info = (m40llm_device_info)M40LLM_DEVICE_INFO_INIT;
+    s->model_info = (m40llm_model_info)M40LLM_MODEL_INFO_INIT;
+    s->engine_info = (m40llm_engine_info)M40LLM_ENGINE_INFO_INIT;
     m40llm_device_get_info(s->device, &s->device_info);
     m40llm_model_get_info(s->model, &s->model_info);
     m40llm_engine_get_info(s->engine, &s->engine_info);

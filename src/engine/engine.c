@@ -144,6 +144,8 @@ m40llm_status m40_engine_open(struct m40_engine **out, struct m40_model *model, 
     M40_TRY(make_arrays(e, err));
     M40_TRY(m40_forward_open(&e->forward, model, &e->limits, err));
     set_info(e, options.n_ctx);
+    e->info.struct_size = sizeof e->info;
+    e->working.struct_size = e->published.struct_size = sizeof e->working;
     e->working.n_pages = e->published.n_pages = e->limits.n_pages;
     M40_TRY(start_thread(e, err));
     *out = e;

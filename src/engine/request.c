@@ -225,9 +225,10 @@ struct m40_event_node *m40_event_copy(const m40llm_event *event)
 void m40_request_end_event(const struct m40_request *r, m40llm_event *out)
 {
     *out = (m40llm_event){
+        .struct_size = sizeof *out,
         .type = M40LLM_EVENT_END,
         .id = r->id,
-        .result = r->result,
+        .result = &r->result,
         .status = r->error.code,
         .error = r->error.code == M40LLM_OK ? NULL : r->error.text,
     };

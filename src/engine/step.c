@@ -66,7 +66,7 @@ static void leave_active(struct m40_engine *e, struct m40_request *r)
 static void sum_up(struct m40_request *r)
 {
     const struct m40_sequence *first = &r->choices[0], *last = first;
-    m40llm_result result = {.finish = r->error.code == M40LLM_OK ? first->finish : M40LLM_FINISH_ERROR};
+    m40llm_result result = {.struct_size = sizeof result, .finish = r->error.code == M40LLM_OK ? first->finish : M40LLM_FINISH_ERROR};
 
     for (uint32_t i = 0; i < r->options.n_choices; i++) {
         const struct m40_sequence *s = &r->choices[i];
@@ -92,9 +92,14 @@ static void end_choice(struct m40_engine *e, struct m40_sequence *s, m40llm_fini
 
     m40_scheduler_remove(&e->scheduler, s);
     s->finish = finish;
-    m40_engine_tell(
-        e, r,
-        &(m40llm_event){.type = M40LLM_EVENT_FINISH, .id = r->id, .choice = s->choice, .finish = finish, .text = text.data, .n_text = text.n_bytes});
+    m40_engine_tell(e, r,
+                    &(m40llm_event){.struct_size = sizeof(m40llm_event),
+                                    .type = M40LLM_EVENT_FINISH,
+                                    .id = r->id,
+                                    .choice = s->choice,
+                                    .finish = finish,
+                                    .text = text.data,
+                                    .n_text = text.n_bytes});
     if (--r->n_left > 0)
         return;
     sum_up(r);
@@ -323,7 +328,7 @@ static void note_time(struct m40_engine *e, struct m40_sequence *s, uint64_t now
 static void advance(struct m40_engine *e, struct m40_sequence *s, uint32_t row, uint64_t now)
 {
     struct m40_request *r = s->request;
-    m40llm_event event = {.type = M40LLM_EVENT_TOKEN, .id = r->id, .choice = s->choice, .pos = s->n_tokens};
+    m40llm_event event = {.struct_size = sizeof event, .type = M40LLM_EVENT_TOKEN, .id = r->id, .choice = s->choice, .pos = s->n_tokens};
     m40llm_token_logprob top[M40LLM_MAX_TOP_LOGPROBS];
     m40llm_error *err = r->error.code == M40LLM_OK ? &r->error : NULL;
     struct m40_str text;
@@ -357,7 +362,7 @@ static void advance(struct m40_engine *e, struct m40_sequence *s, uint32_t row, 
 static void finish_embedding(struct m40_engine *e, struct m40_sequence *s, uint64_t now)
 {
     struct m40_request *r = s->request;
-    m40llm_event event = {.type = M40LLM_EVENT_EMBEDDING, .id = r->id, .choice = s->choice};
+    m40llm_event event = {.struct_size = sizeof event, .type = M40LLM_EVENT_EMBEDDING, .id = r->id, .choice = s->choice};
 
     note_time(e, s, now);
     event.embedding = pooled_of(e, s);
@@ -375,7 +380,7 @@ static void tell_prefill(struct m40_engine *e, struct m40_sequence *s)
     if (s->choice > 0 || n_done <= r->n_prefill_told)
         return;
     r->n_prefill_told = n_done;
-    m40_engine_tell(e, r, &(m40llm_event){.type = M40LLM_EVENT_PREFILL, .id = r->id, .n_done = n_done});
+    m40_engine_tell(e, r, &(m40llm_event){.struct_size = sizeof(m40llm_event), .type = M40LLM_EVENT_PREFILL, .id = r->id, .n_done = n_done});
 }
 
 /* Logits come in the order of the plan's items. */

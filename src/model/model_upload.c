@@ -227,7 +227,7 @@ m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_
     struct m40_weight_list list = {0};
     const struct m40_gguf_tensor *embedding;
 
-    memset(out, 0, sizeof *out);
+    *out = (m40llm_model_info)M40LLM_MODEL_INFO_INIT;
     M40_TRY(m40_model_config_read(&c, gguf, err));
     M40_TRY(m40_weight_list_make(&list, gguf, &c, NULL, err));
     memcpy(out->architecture, c.architecture, sizeof out->architecture);

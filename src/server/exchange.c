@@ -146,8 +146,8 @@ static void exchange_on_event(void *user, const m40llm_event *e)
     cancel = x->no_memory && !is_end;
     if (is_end) {
         x->has_ended = true;
-        x->result = e->result;
-        x->error.code = x->no_memory ? M40LLM_NO_MEMORY : e->result.finish == M40LLM_FINISH_CANCELLED ? M40LLM_CANCELLED : e->status;
+        x->result = *e->result;
+        x->error.code = x->no_memory ? M40LLM_NO_MEMORY : e->result->finish == M40LLM_FINISH_CANCELLED ? M40LLM_CANCELLED : e->status;
         snprintf(x->error.text, sizeof x->error.text, "%s",
                  x->no_memory ? "out of memory for the answer"
                  : e->error   ? e->error

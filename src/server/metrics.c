@@ -94,7 +94,7 @@ enum MHD_Result handle_metrics(struct exchange *x)
 {
     struct server *s = x->server;
     struct m40_buf text = {0};
-    m40llm_stats stats;
+    m40llm_stats stats = M40LLM_STATS_INIT;
 
     m40llm_engine_get_stats(s->model.engine, &stats);
     if (!add_http(&text, s) || !add_engine(&text, &stats) || !add_memory(&text, &s->model.engine_info) || !metrics_add_gpu(&text, s)) {

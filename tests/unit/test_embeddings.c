@@ -173,7 +173,7 @@ static void take_event(struct record *r, const m40llm_event *event)
         r->n_finished++;
         break;
     case M40LLM_EVENT_END:
-        r->result = event->result;
+        r->result = *event->result;
         r->n_ends++;
         break;
     case M40LLM_EVENT_PREFILL:

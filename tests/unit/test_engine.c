@@ -91,7 +91,7 @@ static void on_event(void *user, const m40llm_event *event)
         break;
     case M40LLM_EVENT_END:
         r->n_ends++;
-        assert_int_equal(event->result.finish, r->finish);
+        assert_int_equal(event->result->finish, r->finish);
         break;
     case M40LLM_EVENT_EMBEDDING:
         fail_msg("an embedding");

@@ -188,7 +188,7 @@ static void note(struct record *r, const m40llm_event *event)
     }
     if (event->type == M40LLM_EVENT_END) {
         r->n_ends++;
-        r->n_generated = event->result.n_generated;
+        r->n_generated = event->result->n_generated;
     }
 }
 
@@ -667,9 +667,9 @@ static void test_reading(void **state)
     for (int i = 0; i < 2; i++) {
         OK(m40_engine_read(e, id, -1, &event, &err));
         assert_int_equal(event.type, M40LLM_EVENT_END);
-        assert_int_equal(event.result.n_generated, 4);
-        assert_int_equal(event.result.n_prompt, 6);
-        assert_true(event.result.queue_ns > 0 && event.result.prefill_ns > 0 && event.result.decode_ns > 0);
+        assert_int_equal(event.result->n_generated, 4);
+        assert_int_equal(event.result->n_prompt, 6);
+        assert_true(event.result->queue_ns > 0 && event.result->prefill_ns > 0 && event.result->decode_ns > 0);
     }
     m40_engine_forget(e, id);
     assert_int_equal(m40_engine_read(e, id, 0, &event, &err), M40LLM_NOT_FOUND);
