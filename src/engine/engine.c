@@ -176,6 +176,7 @@ void m40_engine_close(struct m40_engine **engine)
     m40_forward_close(&e->forward);
     for (uint32_t i = 0; e->places && i < e->info.n_requests; i++)
         m40_request_free(e->places[i].request);
+    m40_event_pool_free(&e->event_pool);
     m40_scheduler_free(&e->scheduler);
     m40_free(e->places);
     m40_free(e->free_places);
@@ -236,6 +237,9 @@ static void start_requests(struct m40_engine *e, struct m40_request *submitted)
     for (struct m40_request *r = submitted; r; r = next) {
         next = r->next;
         r->next = e->active;
+        r->link = &e->active;
+        if (r->next)
+            r->next->link = &r->next;
         e->active = r;
         for (uint32_t i = 0; i < r->options.n_choices; i++) {
             r->choices[i].key = m40_scheduler_key(r->submitted_ns, r->options.priority);
@@ -245,9 +249,15 @@ static void start_requests(struct m40_engine *e, struct m40_request *submitted)
     }
 }
 
-static void end_cancelled(struct m40_engine *e, bool all)
+/* is_new: there are requests that may have been cancelled before they were seen. */
+static void end_cancelled(struct m40_engine *e, bool all, bool is_new)
 {
     struct m40_request *next;
+    uint64_t n_cancels = atomic_load(&e->n_cancels);
+
+    if (!all && !is_new && n_cancels == e->n_cancels_seen)
+        return;
+    e->n_cancels_seen = n_cancels;
 
     for (struct m40_request *r = e->active; r; r = next) {
         next = r->next;
@@ -316,7 +326,7 @@ static void *run_engine(void *user)
     do {
         is_open = wait_for_work(e, &submitted);
         start_requests(e, submitted);
-        end_cancelled(e, !is_open);
+        end_cancelled(e, !is_open, submitted != NULL);
         if (e->active)
             m40_engine_step(e);
         publish(e);

@@ -192,23 +192,19 @@ static struct timespec after_ms(int ms)
 static m40llm_status take_event(struct m40_engine *e, struct m40_request *r, int timeout_ms, m40llm_event *out, m40llm_error *err)
 {
     struct timespec until = after_ms(timeout_ms < 0 ? 0 : timeout_ms);
+    const m40llm_event *event;
 
-    while (!r->first && !r->is_ended) {
+    while (!r->events.first && !r->is_ended) {
         if (timeout_ms < 0)
             pthread_cond_wait(&r->changed, &e->lock);
-        else if (pthread_cond_timedwait(&r->changed, &e->lock, &until) == ETIMEDOUT && !r->first && !r->is_ended)
+        else if (pthread_cond_timedwait(&r->changed, &e->lock, &until) == ETIMEDOUT && !r->events.first && !r->is_ended)
             return m40_fail(err, M40LLM_TIMED_OUT, "request %llu: no event within %d ms", (unsigned long long)r->id, timeout_ms);
     }
-    m40_free(r->shown);
-    r->shown = r->first;
-    if (!r->first) {
+    event = m40_event_take(&r->events, &e->event_pool);
+    if (event)
+        *out = *event;
+    else
         m40_request_end_event(r, out);
-        return M40LLM_OK;
-    }
-    r->first = r->first->next;
-    if (!r->first)
-        r->last = NULL;
-    *out = r->shown->event;
     return M40LLM_OK;
 }
 
@@ -279,4 +275,5 @@ void m40_engine_cancel(struct m40_engine *e, uint64_t id)
     before = atomic_load(&place->cancel_id);
     while (before < id && !atomic_compare_exchange_weak(&place->cancel_id, &before, id))
         ;
+    atomic_fetch_add(&e->n_cancels, 1);
 }

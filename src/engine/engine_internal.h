@@ -30,6 +30,7 @@ struct m40_engine {
     /* The engine's thread's own. */
     struct m40_scheduler scheduler;
     struct m40_request *active; /* not ended */
+    uint64_t n_cancels_seen;
     struct m40_request *ending; /* ended, not told yet */
     m40llm_stats working;
     int32_t *ids, *pos, *slot;       /* [limits.n_tokens]: the batch being made */
@@ -42,6 +43,8 @@ struct m40_engine {
     float *pooled;                   /* [limits.n_slots][n_embd]: embeddings that are being made */
     float *hidden;                   /* [M40_HIDDEN_ROWS][n_embd] */
 
+    _Atomic uint64_t n_cancels; /* so far */
+
     /* Under the lock. */
     pthread_mutex_t lock;
     pthread_cond_t work;              /* for the engine's thread: something came, or it may go on */
@@ -52,6 +55,7 @@ struct m40_engine {
     uint64_t n_accepted;                    /* requests */
     struct m40_request *inbox, **inbox_end; /* submitted, not seen by the thread; where the next one goes */
     uint32_t n_inbox;                       /* choices */
+    struct m40_event_pool event_pool;
     m40llm_stats published;
     uint32_t n_pauses;
     bool is_standing, is_closing, has_thread;

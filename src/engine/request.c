@@ -181,45 +181,13 @@ void m40_request_free(struct m40_request *r)
         return;
     for (uint32_t i = 0; r->choices && i < r->options.n_choices; i++)
         m40_sequence_free(&r->choices[i]);
-    while (r->first) {
-        struct m40_event_node *node = r->first;
-
-        r->first = node->next;
-        m40_free(node);
-    }
-    m40_free(r->shown);
+    m40_event_list_free(&r->events);
     m40_free(r->choices);
     m40_free(r->stop_tokens);
     m40_free(r->prompt);
     m40_stops_free(&r->stops);
     pthread_cond_destroy(&r->changed);
     m40_free(r);
-}
-
-struct m40_event_node *m40_event_copy(const m40llm_event *event)
-{
-    size_t n_top_bytes = event->n_top * sizeof *event->top, n_text = event->text ? event->n_text + 1 : 0;
-    size_t n_embedding_bytes = event->n_embedding * sizeof *event->embedding;
-    struct m40_event_node *node = m40_calloc(1, sizeof *node + n_top_bytes + n_text + n_embedding_bytes);
-    char *more;
-
-    if (!node)
-        return NULL;
-    more = (char *)(node + 1);
-    node->event = *event;
-    if (event->n_top) {
-        memcpy(more, event->top, n_top_bytes);
-        node->event.top = (const m40llm_token_logprob *)(node + 1);
-    }
-    if (event->n_embedding) {
-        memcpy(more, event->embedding, n_embedding_bytes);
-        node->event.embedding = (const float *)(node + 1);
-    }
-    if (event->text) {
-        memcpy(more + n_top_bytes, event->text, event->n_text);
-        node->event.text = more + n_top_bytes;
-    }
-    return node;
 }
 
 void m40_request_end_event(const struct m40_request *r, m40llm_event *out)

@@ -45,34 +45,18 @@ void m40_scheduler_free(struct m40_scheduler *s)
     *s = (struct m40_scheduler){0};
 }
 
-static bool is_before(const struct m40_sequence *a, const struct m40_sequence *b)
-{
-    if (a->key != b->key)
-        return a->key < b->key;
-    return a->order != b->order ? a->order < b->order : a->choice < b->choice;
-}
-
 /* ---- waiting and running ---- */
 
 void m40_scheduler_add(struct m40_scheduler *s, struct m40_sequence *sequence)
 {
-    struct m40_sequence *before = s->last_waiting; /* mostly it has come last */
-
-    while (before && is_before(sequence, before))
-        before = before->prev;
-    sequence->prev = before;
-    sequence->next = before ? before->next : s->waiting;
-    *(before ? &before->next : &s->waiting) = sequence;
-    *(sequence->next ? &sequence->next->prev : &s->last_waiting) = sequence;
+    m40_waiting_add(&s->waiting, sequence);
     sequence->state = M40_SEQUENCE_WAITING;
     s->n_waiting++;
 }
 
 static void stop_waiting(struct m40_scheduler *s, struct m40_sequence *sequence)
 {
-    *(sequence->prev ? &sequence->prev->next : &s->waiting) = sequence->next;
-    *(sequence->next ? &sequence->next->prev : &s->last_waiting) = sequence->prev;
-    sequence->next = sequence->prev = NULL;
+    m40_waiting_remove(&s->waiting, sequence);
     s->n_waiting--;
 }
 
@@ -80,7 +64,7 @@ static void start_running(struct m40_scheduler *s, struct m40_sequence *sequence
 {
     uint32_t i = s->n_running, slot = s->free_slots[s->limits.n_slots - s->n_running - 1];
 
-    for (; i > 0 && is_before(sequence, s->running[i - 1]); i--)
+    for (; i > 0 && m40_sequence_is_before(sequence, s->running[i - 1]); i--)
         s->running[i] = s->running[i - 1];
     s->running[i] = sequence;
     s->n_running++;
@@ -259,12 +243,14 @@ static void admit(struct m40_scheduler *s, struct m40_sequence *sequence, const 
 /* The next that waits and can be admitted, admitted; NULL: there is none. Nobody overtakes one that waits for pages. */
 static struct m40_sequence *admit_next(struct m40_scheduler *s)
 {
-    struct m40_sequence *sequence = s->waiting;
+    struct m40_sequence *sequence = s->waiting.first[0];
     struct need need;
 
+    if (s->n_running == s->limits.n_slots)
+        return NULL;
     while (sequence && waits_for_leader(sequence))
-        sequence = sequence->next;
-    if (!sequence || s->n_running == s->limits.n_slots)
+        sequence = sequence->next[0];
+    if (!sequence)
         return NULL;
     need = find_need(s, sequence);
     if (!fits(s, sequence, &need))

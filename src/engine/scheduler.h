@@ -9,7 +9,7 @@
 #define M40_ENGINE_SCHEDULER_H
 
 #include "engine/pace.h"
-#include "engine/sequence.h"
+#include "engine/waiting.h"
 
 struct m40_scheduler_limits {
     uint32_t n_slots;      /* sequences that run at once */
@@ -36,8 +36,8 @@ struct m40_scheduler {
     int32_t *page_table;           /* [n_slots][n_slot_pages] */
     struct m40_sequence **running; /* [n_running], in order */
     uint32_t n_running;
-    uint32_t *free_slots;                        /* [n_slots - n_running] */
-    struct m40_sequence *waiting, *last_waiting; /* a list in order */
+    uint32_t *free_slots; /* [n_slots - n_running] */
+    struct m40_waiting waiting;
     uint32_t n_waiting;
     uint64_t n_prompt_tokens, n_recomputed; /* rows of prompts that were evaluated for the first time; all rows that were evaluated again */
     uint64_t n_preemptions, n_lookups, n_hits, n_cached_tokens;

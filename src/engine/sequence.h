@@ -7,6 +7,8 @@
 #include "engine/prefix_cache.h"
 #include "engine/sampler.h"
 
+enum { M40_WAITING_LEVELS = 10 };
+
 enum m40_sequence_state {
     M40_SEQUENCE_WAITING, /* has no slot and no pages: new, or pre-empted */
     M40_SEQUENCE_RUNNING, /* has a slot, and pages for all its tokens but the newest */
@@ -21,8 +23,8 @@ struct m40_sequence {
     uint32_t choice;                   /* of its request */
     const struct m40_sequence *leader; /* choice 0 of its request, whose pages of the prompt it shares; NULL: it is choice 0 */
     bool uses_cache, all_logits;
-    bool needs_all_rows;              /* every token is to be evaluated: nothing is taken from the prefix cache */
-    struct m40_sequence *next, *prev; /* while waiting */
+    bool needs_all_rows;                           /* every token is to be evaluated: nothing is taken from the prefix cache */
+    struct m40_sequence *next[M40_WAITING_LEVELS]; /* while waiting: see waiting.h */
     uint32_t slot;
     int32_t *pages; /* [n_pages], the slot's row of the page table */
     uint32_t n_pages;

@@ -36,28 +36,25 @@ void m40_engine_tell(struct m40_engine *e, struct m40_request *r, const m40llm_e
         r->options.on_event(r->options.user, event);
         return;
     }
-    node = m40_event_copy(event);
+    pthread_mutex_lock(&e->lock);
+    node = m40_event_take_node(&e->event_pool, event);
+    pthread_mutex_unlock(&e->lock);
+    node = m40_event_fill(node, event);
     if (!node && r->error.code == M40LLM_OK)
         m40_fail(&r->error, M40LLM_NO_MEMORY, "request %llu: no memory for an event", (unsigned long long)r->id);
     if (!node)
         return;
     pthread_mutex_lock(&e->lock);
-    if (r->last)
-        r->last->next = node;
-    else
-        r->first = node;
-    r->last = node;
+    m40_event_append(&r->events, node);
     pthread_cond_broadcast(&r->changed);
     pthread_mutex_unlock(&e->lock);
 }
 
 static void leave_active(struct m40_engine *e, struct m40_request *r)
 {
-    struct m40_request **link = &e->active;
-
-    while (*link != r)
-        link = &(*link)->next;
-    *link = r->next;
+    *r->link = r->next;
+    if (r->next)
+        r->next->link = r->link;
     r->next = e->ending;
     e->ending = r;
 }
@@ -412,12 +409,12 @@ static void fail_all(struct m40_engine *e, const m40llm_error *error)
             e->scheduler.items[i].sequence->request->error = *error;
 }
 
+/* Nothing fails outside of steps. */
 static void end_failed(struct m40_engine *e)
 {
-    struct m40_request *next;
+    for (uint32_t i = 0; i < e->scheduler.n_items; i++) {
+        struct m40_request *r = e->scheduler.items[i].sequence->request;
 
-    for (struct m40_request *r = e->active; r; r = next) {
-        next = r->next;
         if (r->error.code != M40LLM_OK)
             m40_engine_end_request(e, r, M40LLM_FINISH_ERROR);
     }

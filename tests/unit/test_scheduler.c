@@ -194,6 +194,59 @@ static void test_first_come_first_served(void **state)
     close_scheduler(&s);
 }
 
+static void check_order(const struct m40_waiting *w, uint32_t n)
+{
+    uint32_t n_found = 0;
+
+    for (uint32_t level = 0; level < M40_WAITING_LEVELS; level++)
+        for (const struct m40_sequence *q = w->first[level]; q; q = q->next[level]) {
+            assert_true(!q->next[level] || m40_sequence_is_before(q, q->next[level]));
+            n_found += level == 0;
+        }
+    assert_int_equal(n_found, n);
+}
+
+/* Very many, in any order, come and go; a list that is searched from one end would take a minute. */
+static void test_many_wait(void **state)
+{
+    enum { N = 60000 };
+    struct m40_sequence *q = calloc(N, sizeof *q);
+    struct m40_waiting waiting = {{NULL}};
+    uint64_t random = test_seed() ^ 9;
+
+    (void)state;
+    assert_non_null(q);
+    for (uint32_t i = 0; i < N; i++) {
+        q[i].key = -(int64_t)(i / 7 % 5000); /* later ones come before, several at a time */
+        q[i].order = i % 7 ? i - i % 7 : i;
+        q[i].choice = i % 7;
+        m40_waiting_add(&waiting, &q[i]);
+    }
+    check_order(&waiting, N);
+    for (uint32_t i = N; i-- > 1;) { /* shuffled */
+        uint32_t k = (uint32_t)(test_random(&random) % (i + 1));
+        struct m40_sequence *a = &q[i], *b = &q[k];
+        int64_t key = a->key;
+
+        if (a == b)
+            continue;
+        m40_waiting_remove(&waiting, a);
+        m40_waiting_remove(&waiting, b);
+        a->key = b->key;
+        b->key = key;
+        m40_waiting_add(&waiting, b);
+        m40_waiting_add(&waiting, a);
+    }
+    check_order(&waiting, N);
+    for (uint32_t i = 0; i < N; i += 2)
+        m40_waiting_remove(&waiting, &q[i]);
+    check_order(&waiting, N / 2);
+    for (uint32_t i = 1; i < N; i += 2)
+        m40_waiting_remove(&waiting, &q[i]);
+    check_order(&waiting, 0);
+    free(q);
+}
+
 /* A stream of requests of high priority that would fill the only slot for ever: one of low priority gets its turn within the bound. */
 static void test_low_priority_does_not_starve(void **state)
 {
@@ -564,6 +617,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_first_come_first_served),
+        cmocka_unit_test(test_many_wait),
         cmocka_unit_test(test_low_priority_does_not_starve),
         cmocka_unit_test(test_the_youngest_is_preempted),
         cmocka_unit_test(test_waiting_for_pages_is_not_overtaken),
