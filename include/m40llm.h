@@ -588,6 +588,7 @@ typedef struct m40llm_stats {
     uint64_t n_cached_tokens, n_evicted_pages;        /* tokens of the pages found */
     m40llm_histogram step_times, first_token_times, token_times; /* of steps; from submit to a choice's first token; from a token to the next of a choice */
     m40llm_histogram batch_rows;                      /* tokens in a step */
+    uint64_t n_mixed_steps, n_mixed_prompt_tokens, mixed_step_ns; /* steps with answers and prompts: how fast prompts are meanwhile is tokens over time */
 } m40llm_stats;
 #define M40LLM_STATS_INIT {.struct_size = sizeof(m40llm_stats)}
 M40LLM_API void m40llm_engine_get_stats(const m40llm_engine *engine, m40llm_stats *out);

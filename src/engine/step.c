@@ -441,6 +441,11 @@ void m40_engine_step(struct m40_engine *e)
     e->working.step_ns += computed;
     count_time(&e->working.step_times, computed);
     count_value(&e->working.batch_rows, batch.n_tokens, 1);
+    if (e->scheduler.n_answer_rows > 0 && e->scheduler.n_prompt_rows > 0) {
+        e->working.n_mixed_steps++;
+        e->working.n_mixed_prompt_tokens += e->scheduler.n_prompt_rows;
+        e->working.mixed_step_ns += computed;
+    }
     m40_log(&e->model->backend->logger, M40LLM_LOG_TRACE, "step %llu: %u rows, %u logits, %.3f ms", (unsigned long long)e->working.n_steps,
             batch.n_tokens, batch.n_logits, (double)computed * 1e-6);
 }

@@ -74,12 +74,13 @@ fail:
     return status;
 }
 
-/* For steps that are recorded: a bound that stays the same for a while. Pieces of attention are counted 1 to 8 one by one, then in steps of a quarter of the power of two below. */
-static uint32_t round_up_pos(const struct m40_forward *f, uint32_t max_pos)
+/* For steps that are recorded: a bound that stays the same for a while. Pieces of attention are counted 1 to 8 one by one, then in steps of a quarter of the power of two below; where prompts go on,
+ * in powers of two, since they move on fast, and recording takes as long as several steps. */
+static uint32_t round_up_pos(const struct m40_forward *f, uint32_t max_pos, bool has_prompts)
 {
     uint32_t n_pieces = max_pos / M40_ATTN_PIECE + 1, unit = 1, n_ctx = f->limits.n_slot_pages * M40_KV_PAGE;
 
-    while (n_pieces > 8 * unit)
+    while (n_pieces > (has_prompts ? 1 : 8) * unit)
         unit *= 2;
     n_pieces = (n_pieces + unit - 1) / unit * unit;
     return n_pieces * M40_ATTN_PIECE < n_ctx ? n_pieces * M40_ATTN_PIECE - 1 : n_ctx - 1;
@@ -107,6 +108,7 @@ static m40llm_status upload_inputs(struct step *s)
     const struct m40_batch *b = s->batch;
     uint64_t stride = f->limits.n_tokens, n_slot_pages = f->limits.n_slot_pages;
     uint64_t pages = 4 * stride + f->limits.n_logits * sizeof *s->params / 4, n_ints = pages;
+    uint32_t n_single = leading_single_rows(b);
     int32_t max_pos = 0;
 
     memcpy(f->staging, b->ids, 4 * (size_t)b->n_tokens);
@@ -131,12 +133,12 @@ static m40llm_status upload_inputs(struct step *s)
     s->sampling = f->inputs + 16 * stride;
     s->rows = (struct m40_rows){
         .n_tokens = b->n_tokens,
-        .max_pos = is_recorded(s) ? round_up_pos(f, (uint32_t)max_pos) : (uint32_t)max_pos,
+        .max_pos = is_recorded(s) ? round_up_pos(f, (uint32_t)max_pos, n_single < b->n_tokens) : (uint32_t)max_pos,
         .pos = f->inputs + 4 * stride,
         .slot = f->inputs + 8 * stride,
         .pages = f->inputs + 4 * pages,
         .n_slot_pages = f->limits.n_slot_pages,
-        .n_single = leading_single_rows(b),
+        .n_single = n_single,
     };
     return f->backend->ops.write(f->backend, f->inputs, f->staging, 4 * n_ints, s->err);
 }

@@ -613,6 +613,92 @@ static void test_pace_over_stairs(void **state)
     assert_true(worst <= 2.3e7);
 }
 
+/* ms of a step by its rows, as measured on an H200 with an 8B model in a 4-bit format (1, 4, 8 and 16 streams, and a tile of 32): the kernels for 2, 4, 8 and 16 tokens, then tiles of 32. */
+static double stairs_ms(uint32_t n_rows)
+{
+    static const double ms[] = {2.28, 2.9, 3.75, 6.0, 9.5}; /* up to 1 << i rows */
+
+    for (uint32_t i = 0; i < 5; i++)
+        if (n_rows <= 1u << i)
+            return ms[i];
+    return 12 + 3 * ((n_rows - 1) / 32);
+}
+
+struct drive {
+    uint32_t n_steps, n_mixed, n_over, n_rows; /* steps with prompts, those above the bound, and rows of prompts */
+    double ms;
+};
+
+/* Steps on a clock of their own; every `disturbed`-th one (0: none) takes five times as long. */
+static struct drive drive(struct m40_pace *pace, uint32_t n_answers, uint32_t n_steps, double (*ms_of)(uint32_t n_rows), uint32_t disturbed)
+{
+    struct drive d = {0};
+    double plain = ms_of(n_answers);
+
+    for (; d.n_steps < n_steps; d.n_steps++) {
+        uint32_t n = m40_pace_rows(pace, n_answers);
+        double ms = ms_of(n_answers + n);
+        bool is_disturbed = disturbed && d.n_steps % disturbed == disturbed - 1;
+
+        d.n_mixed += n > 0;
+        d.n_over += n > 0 && ms > pace->growth * plain;
+        d.n_rows += n;
+        d.ms += ms;
+        m40_pace_measured(pace, n_answers, n, (uint64_t)(ms * 1e6 * (is_disturbed ? 5 : 1)));
+    }
+    return d;
+}
+
+/* What a step may have at most. */
+static uint32_t most_rows(uint32_t n_answers, double (*ms_of)(uint32_t n_rows), double growth)
+{
+    uint32_t n = 1;
+
+    while (n < 512 && ms_of(n_answers + n + 1) <= growth * ms_of(n_answers))
+        n++;
+    return n;
+}
+
+/* Steps of an H200: from the start on nearly none is above the bound, and nearly as much of the prompt is done as could be. */
+static void test_pace_of_a_card(void **state)
+{
+    (void)state;
+    for (uint32_t n_answers = 1; n_answers <= 48; n_answers++) {
+        for (int round = 0; round < 2; round++) { /* a steady clock, and a disturbed one */
+            uint32_t most = most_rows(n_answers, stairs_ms, 2);
+            struct m40_pace pace;
+            struct drive first, then;
+
+            m40_pace_init(&pace, 2, 512);
+            first = drive(&pace, n_answers, 60, stairs_ms, round ? 29 : 0);
+            assert_true(first.n_over <= 4);
+            then = drive(&pace, n_answers, 2000, stairs_ms, round ? 29 : 0);
+            assert_true(then.n_over * 50 <= then.n_mixed);
+            assert_true(then.n_rows >= 0.8 * most * then.n_mixed);
+            if (round == 0)
+                assert_true(then.ms <= 2 * stairs_ms(n_answers) * then.n_steps);
+        }
+    }
+}
+
+/* Requests come and go: the bound holds for every number of answers at once, and none is learnt from the beginning each time. */
+static void test_pace_as_answers_come_and_go(void **state)
+{
+    struct m40_pace pace;
+    uint64_t random = test_seed() ^ 3;
+    uint32_t n_over = 0, n_mixed = 0;
+
+    (void)state;
+    m40_pace_init(&pace, 2, 512);
+    for (int i = 0; i < 400; i++) {
+        struct drive d = drive(&pace, 1 + (uint32_t)(test_random(&random) % 12), 1 + (uint32_t)(test_random(&random) % 40), stairs_ms, 0);
+
+        n_over += d.n_over;
+        n_mixed += d.n_mixed;
+    }
+    assert_true(n_over * 25 <= n_mixed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -630,6 +716,8 @@ int main(void)
         cmocka_unit_test(test_pace_keeps_the_bound),
         cmocka_unit_test(test_pace_measures_again),
         cmocka_unit_test(test_pace_over_stairs),
+        cmocka_unit_test(test_pace_of_a_card),
+        cmocka_unit_test(test_pace_as_answers_come_and_go),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
