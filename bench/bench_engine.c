@@ -1,6 +1,6 @@
 /* bench-engine: what the engine makes of many requests. One greedy stream, then N at once; what a long prompt does to streams that run; and the time to the first token of a prompt that is known already.
  *
- *     build/bench-engine MODEL [--device D] [--streams N] [--tokens N] [--prompt N] [--threads N] [--growth G] */
+ *     build/bench-engine MODEL [--device D] [--streams N] [--tokens N] [--prompt N] [--threads N] [--growth G] [--prefill mixed|stream] */
 #define _POSIX_C_SOURCE 200809L
 #include "m40llm.h"
 
@@ -15,6 +15,7 @@ struct settings {
     const char *model, *device;
     uint32_t n_streams, n_tokens, n_prompt, n_threads;
     float growth;
+    m40llm_prefill prefill;
 };
 
 struct bench {
@@ -191,6 +192,7 @@ static void open_all(struct bench *b)
     m40llm_model_get_info(b->model, &b->info);
     engine.n_sequences = b->settings.n_streams + 1;
     engine.step_growth = b->settings.growth;
+    engine.prefill = b->settings.prefill;
     check(m40llm_engine_open(&b->engine, b->model, &engine, &err), &err);
     m40llm_device_get_info(b->device, &info);
     printf("%s on %s (%s)\n", b->settings.model, info.name, info.code);
@@ -222,6 +224,8 @@ static int parse(struct settings *s, int argc, char **argv)
             s->n_prompt = (uint32_t)atoi(value), i++;
         else if (!strcmp(argv[i], "--threads"))
             s->n_threads = (uint32_t)atoi(value), i++;
+        else if (!strcmp(argv[i], "--prefill") && (!strcmp(value, "mixed") || !strcmp(value, "stream")))
+            s->prefill = strcmp(value, "stream") == 0 ? M40LLM_PREFILL_STREAM : M40LLM_PREFILL_MIXED, i++;
         else if (!strcmp(argv[i], "--growth"))
             s->growth = (float)atof(value), i++;
         else
@@ -236,7 +240,7 @@ int main(int argc, char **argv)
     double one, many;
 
     if (!parse(&b.settings, argc, argv)) {
-        fprintf(stderr, "usage: bench-engine MODEL [--device D] [--streams N] [--tokens N] [--prompt N] [--threads N] [--growth G]\n");
+        fprintf(stderr, "usage: bench-engine MODEL [--device D] [--streams N] [--tokens N] [--prompt N] [--threads N] [--growth G] [--prefill mixed|stream]\n");
         return 2;
     }
     open_all(&b);

@@ -384,6 +384,12 @@ M40LLM_API void m40llm_model_close(m40llm_model **model);
 
 typedef struct m40llm_engine m40llm_engine;
 
+/* How a prompt is read while answers are generated. */
+typedef enum m40llm_prefill {
+    M40LLM_PREFILL_MIXED,  /* in the answers' own steps, a few rows in each (step_growth) */
+    M40LLM_PREFILL_STREAM, /* n_chunk rows at once on a stream of their own, which gives way to that of the answers; CUDA only. Takes memory for another step */
+} m40llm_prefill;
+
 typedef struct m40llm_engine_options {
     size_t struct_size;
     uint32_t n_ctx;       /* tokens of context a request may use; 0: the least of the model's, what fits, and 8192 */
@@ -395,6 +401,7 @@ typedef struct m40llm_engine_options {
     uint64_t kv_bytes;    /* of device memory for the KV cache, at least one context; 0: n_sequences contexts, as far as memory goes (of the CPU's half is left alone) */
     float step_growth;    /* by what factor prompts may lengthen the steps of answers that are being generated, above 1; 0: 2 */
     int no_prefix_cache;  /* pages of earlier prompts and answers are not looked for */
+    m40llm_prefill prefill;
 } m40llm_engine_options;
 #define M40LLM_ENGINE_OPTIONS_INIT {.struct_size = sizeof(m40llm_engine_options)}
 

@@ -65,6 +65,7 @@ static m40llm_status open_all(struct cli_session *s, const struct cli_settings *
     engine_options.n_ctx = settings->ctx ? settings->ctx : n_ctx;
     engine_options.n_chunk = settings->chunk;
     engine_options.kv_type = cli_kv_type(settings);
+    engine_options.prefill = strcmp(settings->prefill, "stream") == 0 ? M40LLM_PREFILL_STREAM : M40LLM_PREFILL_MIXED;
     engine_options.kv_bytes = settings->kv_mem;
     engine_options.n_sequences = settings->parallel;
     engine_options.n_requests = settings->max_requests;

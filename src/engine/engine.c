@@ -41,6 +41,7 @@ static m40llm_status make_scheduler(struct m40_engine *e, const m40llm_engine_op
         .n_all_logits = l->n_logits - l->n_slots,
         .step_growth = options->step_growth != 0 ? (double)options->step_growth : 2,
         .has_cache = !options->no_prefix_cache,
+        .has_lane = options->prefill == M40LLM_PREFILL_STREAM,
         .hash_seed = m40_hash_seed(e),
     };
 
@@ -82,6 +83,8 @@ static m40llm_status check_options(const m40llm_engine_options *o, m40llm_error 
 
     M40_FAIL_IF(o->n_sequences > MAX_SEQUENCES, M40LLM_INVALID_ARGUMENT, "%u sequences at once: at most %d", o->n_sequences, MAX_SEQUENCES);
     M40_FAIL_IF(o->n_requests > M40_ID_PLACES, M40LLM_INVALID_ARGUMENT, "%u requests at once: at most %d", o->n_requests, M40_ID_PLACES);
+    M40_FAIL_IF(o->prefill != M40LLM_PREFILL_MIXED && o->prefill != M40LLM_PREFILL_STREAM, M40LLM_INVALID_ARGUMENT,
+                "there is no way %d to read prompts", (int)o->prefill);
     M40_FAIL_IF(o->step_growth != 0 && !(o->step_growth > 1 && o->step_growth <= 1e6f), M40LLM_INVALID_ARGUMENT,
                 "step_growth %g: must be above 1 and at most 1e6", (double)o->step_growth);
 fail:
@@ -144,6 +147,8 @@ m40llm_status m40_engine_open(struct m40_engine **out, struct m40_model *model, 
     M40_TRY(make_arrays(e, err));
     M40_TRY(m40_forward_open(&e->forward, model, &e->limits, err));
     set_info(e, options.n_ctx);
+    if (options.prefill == M40LLM_PREFILL_STREAM)
+        M40_TRY(m40_engine_open_lane(e, err));
     e->info.struct_size = sizeof e->info;
     e->working.struct_size = e->published.struct_size = sizeof e->working;
     e->working.n_pages = e->published.n_pages = e->limits.n_pages;
@@ -173,6 +178,7 @@ void m40_engine_close(struct m40_engine **engine)
     if (e->has_thread)
         stop_thread(e); /* callbacks may still come, and may use the engine */
     *engine = NULL;
+    m40_engine_close_lane(e);
     m40_forward_close(&e->forward);
     for (uint32_t i = 0; e->places && i < e->info.n_requests; i++)
         m40_request_free(e->places[i].request);
@@ -216,6 +222,12 @@ static bool wait_for_work(struct m40_engine *e, struct m40_request **submitted)
 
     pthread_mutex_lock(&e->lock);
     while (!e->is_closing && (e->n_pauses > 0 || (!e->inbox && !e->active))) {
+        if (e->is_lane_busy) { /* it must stand still, too */
+            pthread_mutex_unlock(&e->lock);
+            m40_engine_settle(e, true);
+            pthread_mutex_lock(&e->lock);
+            continue;
+        }
         e->is_standing = true;
         pthread_cond_broadcast(&e->stopped);
         pthread_cond_wait(&e->work, &e->lock);
@@ -258,6 +270,7 @@ static void end_cancelled(struct m40_engine *e, bool all, bool is_new)
     if (!all && !is_new && n_cancels == e->n_cancels_seen)
         return;
     e->n_cancels_seen = n_cancels;
+    m40_engine_settle(e, true);
 
     for (struct m40_request *r = e->active; r; r = next) {
         next = r->next;

@@ -45,6 +45,13 @@ struct m40_engine {
 
     _Atomic uint64_t n_cancels; /* so far */
 
+    /* Prompts beside the steps (lane.c). */
+    struct m40_forward *lane;                 /* NULL: there are none */
+    int32_t *lane_ids, *lane_pos, *lane_slot; /* [info.n_chunk] */
+    bool is_lane_busy, lane_had_company;      /* rows are under way; steps were made meanwhile */
+    uint32_t n_lane_failed;                   /* of the scheduler's lane_items, those that could not be issued, and whose requests are to end */
+    uint64_t lane_start_ns;
+
     /* Under the lock. */
     pthread_mutex_t lock;
     pthread_cond_t work;              /* for the engine's thread: something came, or it may go on */
@@ -67,6 +74,16 @@ m40llm_status m40_engine_choose_limits(const struct m40_model *model, m40llm_eng
                                        const char **why, m40llm_error *err);
 /* Gives a request's place back; the request is freed by the caller. Under the lock. */
 void m40_engine_vacate(struct m40_engine *e, struct m40_request *r);
+/* lane.c. Opens the lane, whose memory is added to e->info; closes what there is. */
+m40llm_status m40_engine_open_lane(struct m40_engine *e, m40llm_error *err);
+void m40_engine_close_lane(struct m40_engine *e);
+/* Issues the plan's lane_items. Where that fails, their requests have the error, and end_failed of step.c ends them. */
+void m40_engine_start_lane(struct m40_engine *e);
+/* Takes what the lane has done; wait: it comes to its end. Requests of a lane that failed end. Before anything that ends requests while the lane may be busy. */
+void m40_engine_settle(struct m40_engine *e, bool wait);
+
+/* Tells how much of a prompt is evaluated. */
+void m40_engine_tell_prefill(struct m40_engine *e, struct m40_sequence *s);
 /* One step of all active requests, of which there is at least one. Requests that end in it go to e->ending. */
 void m40_engine_step(struct m40_engine *e);
 /* Ends what is left of an active request. */

@@ -157,12 +157,25 @@ fail:
     return status;
 }
 
+/* What a lane takes with the largest context there may be. */
+static uint64_t lane_memory(const struct m40_model_config *config, const m40llm_engine_options *options)
+{
+    uint32_t n_ctx = options->n_ctx ? options->n_ctx : config->n_ctx_train < DEFAULT_CTX ? config->n_ctx_train : DEFAULT_CTX;
+    struct m40_forward_limits limits;
+
+    limits_of_ctx(config, options, n_ctx, &limits);
+    return m40_forward_lane_memory(config, &limits, limits.n_tokens - limits.n_slots);
+}
+
 m40llm_status m40_engine_choose_limits(const struct m40_model *model, m40llm_engine_options *options, struct m40_forward_limits *out,
                                        const char **why, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
-    uint64_t available = available_memory(model->backend);
+    uint64_t available = available_memory(model->backend),
+             lane = options->prefill == M40LLM_PREFILL_STREAM ? lane_memory(&model->config, options) : 0;
 
+    if (available != UINT64_MAX)
+        available -= lane < available ? lane : available;
     M40_TRY(choose_ctx(&model->config, options, available, why, err));
     M40_TRY(choose_pages(model, options, available, out, err));
 fail:

@@ -25,7 +25,9 @@ m40llm_status m40_scheduler_init(struct m40_scheduler *s, const struct m40_sched
     s->running = m40_calloc(limits->n_slots, sizeof *s->running);
     s->free_slots = m40_calloc(limits->n_slots, sizeof *s->free_slots);
     s->items = m40_calloc(limits->n_slots, sizeof *s->items);
-    M40_FAIL_IF(!s->page_table || !s->running || !s->free_slots || !s->items, M40LLM_NO_MEMORY, "scheduler of %u sequences", limits->n_slots);
+    s->lane_items = m40_calloc(limits->n_slots, sizeof *s->lane_items);
+    M40_FAIL_IF(!s->page_table || !s->running || !s->free_slots || !s->items || !s->lane_items, M40LLM_NO_MEMORY, "scheduler of %u sequences",
+                limits->n_slots);
     for (uint32_t i = 0; i < limits->n_slots; i++)
         s->free_slots[i] = limits->n_slots - 1 - i;
     return M40LLM_OK;
@@ -42,6 +44,7 @@ void m40_scheduler_free(struct m40_scheduler *s)
     m40_free(s->running);
     m40_free(s->free_slots);
     m40_free(s->items);
+    m40_free(s->lane_items);
     *s = (struct m40_scheduler){0};
 }
 
@@ -93,6 +96,7 @@ static void stop_running(struct m40_scheduler *s, struct m40_sequence *sequence)
 
 void m40_scheduler_remove(struct m40_scheduler *s, struct m40_sequence *sequence)
 {
+    assert(!sequence->is_in_lane);
     if (sequence->state == M40_SEQUENCE_WAITING)
         stop_waiting(s, sequence);
     else if (sequence->state == M40_SEQUENCE_RUNNING)
@@ -102,6 +106,7 @@ void m40_scheduler_remove(struct m40_scheduler *s, struct m40_sequence *sequence
 
 static void preempt(struct m40_scheduler *s, struct m40_sequence *sequence)
 {
+    assert(!sequence->is_in_lane);
     stop_running(s, sequence);
     sequence->n_preemptions++;
     s->n_preemptions++;
@@ -240,23 +245,27 @@ static void admit(struct m40_scheduler *s, struct m40_sequence *sequence, const 
         sequence->n_seen = sequence->n_evaluated;
 }
 
-/* The next that waits and can be admitted, admitted; NULL: there is none. Nobody overtakes one that waits for pages. */
-static struct m40_sequence *admit_next(struct m40_scheduler *s)
+/* The next that can be admitted if there are pages; NULL: there is none. Nobody overtakes one that waits for pages. */
+static struct m40_sequence *next_waiting(const struct m40_scheduler *s)
 {
     struct m40_sequence *sequence = s->waiting.first[0];
-    struct need need;
 
     if (s->n_running == s->limits.n_slots)
         return NULL;
     while (sequence && waits_for_leader(sequence))
         sequence = sequence->next[0];
-    if (!sequence)
-        return NULL;
-    need = find_need(s, sequence);
-    if (!fits(s, sequence, &need))
-        return NULL;
-    admit(s, sequence, &need);
     return sequence;
+}
+
+/* false: there are not enough pages. */
+static bool try_admit(struct m40_scheduler *s, struct m40_sequence *sequence)
+{
+    struct need need = find_need(s, sequence);
+
+    if (!fits(s, sequence, &need))
+        return false;
+    admit(s, sequence, &need);
+    return true;
 }
 
 /* ---- the plan ---- */
@@ -277,7 +286,7 @@ static void plan_answers(struct m40_scheduler *s)
     for (uint32_t i = 0; i < s->n_running; i++) {
         struct m40_sequence *sequence = s->running[i];
 
-        if (n_left(sequence) != 1)
+        if (n_left(sequence) != 1 || sequence->is_in_lane)
             continue;
         while (i < s->n_running && sequence->n_pages < m40_pages_of(sequence->n_tokens)) {
             if (m40_pages_available(&s->pool) > 0)
@@ -291,10 +300,39 @@ static void plan_answers(struct m40_scheduler *s)
     s->n_answer_rows = s->n_items;
 }
 
-/* What prompts may still add to a step. */
+bool m40_scheduler_may_preempt(const struct m40_scheduler *s)
+{
+    uint32_t n_wanted = 0;
+
+    for (uint32_t i = 0; i < s->n_running; i++)
+        n_wanted += n_left(s->running[i]) == 1 && !s->running[i]->is_in_lane && s->running[i]->n_pages < m40_pages_of(s->running[i]->n_tokens);
+    return n_wanted > m40_pages_available(&s->pool);
+}
+
+/* What prompts may still add to a step, and to the lane. */
 struct budget {
-    uint32_t n_rows, n_all_logits;
+    uint32_t n_rows, n_all_logits, n_lane_rows;
 };
+
+/* Those that need nothing but K and V of a prompt's tokens. */
+static bool uses_lane(const struct m40_scheduler *s, const struct m40_sequence *sequence)
+{
+    return s->limits.has_lane && !sequence->all_logits && !sequence->needs_all_rows;
+}
+
+/* All but the last token, which is evaluated with the answers. */
+static void plan_lane(struct m40_scheduler *s, struct m40_sequence *sequence, struct budget *budget)
+{
+    uint32_t n = n_left(sequence) - 1;
+
+    if (n > budget->n_lane_rows)
+        n = budget->n_lane_rows;
+    if (n == 0)
+        return;
+    budget->n_lane_rows -= n;
+    sequence->is_in_lane = true;
+    s->lane_items[s->n_lane_items++] = (struct m40_plan_item){sequence, n};
+}
 
 static void plan_prompt(struct m40_scheduler *s, struct m40_sequence *sequence, struct budget *budget)
 {
@@ -313,6 +351,14 @@ static void plan_prompt(struct m40_scheduler *s, struct m40_sequence *sequence, 
         add_item(s, sequence, n);
 }
 
+static void plan_any(struct m40_scheduler *s, struct m40_sequence *sequence, struct budget *budget)
+{
+    if (uses_lane(s, sequence) && n_left(sequence) > 1)
+        plan_lane(s, sequence, budget);
+    else
+        plan_prompt(s, sequence, budget);
+}
+
 void m40_scheduler_plan(struct m40_scheduler *s)
 {
     struct budget budget = {.n_all_logits = s->limits.n_all_logits};
@@ -321,11 +367,12 @@ void m40_scheduler_plan(struct m40_scheduler *s)
     s->n_items = s->n_prompt_rows = 0;
     plan_answers(s);
     budget.n_rows = m40_pace_rows(&s->pace, s->n_answer_rows);
-    for (uint32_t i = 0; i < s->n_running && budget.n_rows > 0; i++)
-        if (n_left(s->running[i]) > 1)
-            plan_prompt(s, s->running[i], &budget);
-    while (budget.n_rows > 0 && (sequence = admit_next(s)) != NULL)
-        plan_prompt(s, sequence, &budget);
+    budget.n_lane_rows = s->n_lane_items == 0 ? s->limits.n_chunk : 0;
+    for (uint32_t i = 0; i < s->n_running; i++)
+        if (n_left(s->running[i]) > 1 && !s->running[i]->is_in_lane)
+            plan_any(s, s->running[i], &budget);
+    while ((sequence = next_waiting(s)) != NULL && (uses_lane(s, sequence) ? budget.n_lane_rows : budget.n_rows) > 0 && try_admit(s, sequence))
+        plan_any(s, sequence, &budget);
 }
 
 /* ---- after the step ---- */
@@ -350,21 +397,35 @@ static void learn_page(struct m40_scheduler *s, struct m40_sequence *sequence)
     sequence->n_known++;
 }
 
+/* So many rows more of it are. */
+static void note_evaluated(struct m40_scheduler *s, struct m40_sequence *sequence, uint32_t n_rows)
+{
+    uint32_t end = sequence->n_evaluated + n_rows, prompt_end = end < sequence->n_prompt ? end : sequence->n_prompt;
+
+    if (sequence->n_evaluated < sequence->n_seen)
+        s->n_recomputed += (end < sequence->n_seen ? end : sequence->n_seen) - sequence->n_evaluated;
+    if (sequence->n_seen < prompt_end)
+        s->n_prompt_tokens += prompt_end - sequence->n_seen;
+    sequence->n_evaluated = end;
+    if (sequence->n_seen < end)
+        sequence->n_seen = end;
+    while (s->limits.has_cache && sequence->uses_cache && sequence->n_known < end / M40_KV_PAGE)
+        learn_page(s, sequence);
+}
+
 void m40_scheduler_done(struct m40_scheduler *s, uint64_t ns)
 {
     m40_pace_measured(&s->pace, s->n_answer_rows, s->n_prompt_rows, ns);
-    for (uint32_t i = 0; i < s->n_items; i++) {
-        struct m40_sequence *sequence = s->items[i].sequence;
-        uint32_t end = sequence->n_evaluated + s->items[i].n_rows, prompt_end = end < sequence->n_prompt ? end : sequence->n_prompt;
+    for (uint32_t i = 0; i < s->n_items; i++)
+        note_evaluated(s, s->items[i].sequence, s->items[i].n_rows);
+}
 
-        if (sequence->n_evaluated < sequence->n_seen)
-            s->n_recomputed += (end < sequence->n_seen ? end : sequence->n_seen) - sequence->n_evaluated;
-        if (sequence->n_seen < prompt_end)
-            s->n_prompt_tokens += prompt_end - sequence->n_seen;
-        sequence->n_evaluated = end;
-        if (sequence->n_seen < end)
-            sequence->n_seen = end;
-        while (s->limits.has_cache && sequence->uses_cache && sequence->n_known < end / M40_KV_PAGE)
-            learn_page(s, sequence);
+void m40_scheduler_lane_done(struct m40_scheduler *s, bool is_whole)
+{
+    for (uint32_t i = 0; i < s->n_lane_items; i++) {
+        s->lane_items[i].sequence->is_in_lane = false;
+        if (is_whole)
+            note_evaluated(s, s->lane_items[i].sequence, s->lane_items[i].n_rows);
     }
+    s->n_lane_items = 0;
 }

@@ -19,6 +19,7 @@ struct m40_scheduler_limits {
     uint32_t n_all_logits; /* of those, rows of sequences that want all logits */
     double step_growth;    /* see pace.h */
     bool has_cache;
+    bool has_lane;      /* prompts are evaluated beside the steps, but for their last token */
     uint64_t hash_seed; /* see prefix_cache.h */
 };
 
@@ -45,6 +46,8 @@ struct m40_scheduler {
     /* The plan. */
     struct m40_plan_item *items; /* [n_items] */
     uint32_t n_items;
+    struct m40_plan_item *lane_items; /* [n_lane_items]: what the lane is given, or is at */
+    uint32_t n_lane_items;
     uint32_t n_answer_rows, n_prompt_rows; /* rows of sequences of which one token is left to evaluate, and others */
 };
 
@@ -60,8 +63,12 @@ void m40_scheduler_add(struct m40_scheduler *s, struct m40_sequence *sequence);
 /* The sequence has ended or is given up: its pages are released, and it is ENDED. */
 void m40_scheduler_remove(struct m40_scheduler *s, struct m40_sequence *sequence);
 
-/* Plans the next step; with sequences in it, the plan is never empty. */
+/* Plans the next step, and with a lane that has nothing to do also what it is to do; with sequences in it, not both are empty. */
 void m40_scheduler_plan(struct m40_scheduler *s);
+/* Whether the next plan may take a sequence's pages away: then the lane must have come to its end before. Nor may a sequence be removed that is in it. */
+bool m40_scheduler_may_preempt(const struct m40_scheduler *s);
+/* What the lane was given is done, or (is_whole false) has failed. */
+void m40_scheduler_lane_done(struct m40_scheduler *s, bool is_whole);
 /* The plan was carried out and took so long: tokens count as evaluated, full pages become known to the prefix cache. */
 void m40_scheduler_done(struct m40_scheduler *s, uint64_t ns);
 

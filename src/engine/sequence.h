@@ -23,6 +23,7 @@ struct m40_sequence {
     uint32_t choice;                   /* of its request */
     const struct m40_sequence *leader; /* choice 0 of its request, whose pages of the prompt it shares; NULL: it is choice 0 */
     bool uses_cache, all_logits;
+    bool is_in_lane;                               /* rows of it are under way there: its pages must stay */
     bool needs_all_rows;                           /* every token is to be evaluated: nothing is taken from the prefix cache */
     struct m40_sequence *next[M40_WAITING_LEVELS]; /* while waiting: see waiting.h */
     uint32_t slot;

@@ -369,7 +369,7 @@ static void finish_embedding(struct m40_engine *e, struct m40_sequence *s, uint6
     end_choice(e, s, M40LLM_FINISH_LENGTH, (struct m40_str){"", 0});
 }
 
-static void tell_prefill(struct m40_engine *e, struct m40_sequence *s)
+void m40_engine_tell_prefill(struct m40_engine *e, struct m40_sequence *s)
 {
     struct m40_request *r = s->request;
     uint32_t n_done = s->n_evaluated < s->n_prompt ? s->n_evaluated : s->n_prompt;
@@ -393,7 +393,7 @@ static void take_results(struct m40_engine *e, const struct m40_batch *batch, ui
             if (s->request->options.on_logits)
                 s->request->options.on_logits(s->request->options.user, (uint32_t)e->pos[e->logit_rows[next]], e->logits + (size_t)next * n_vocab,
                                               n_vocab);
-        tell_prefill(e, s);
+        m40_engine_tell_prefill(e, s);
         if (s->request->pooling && s->n_evaluated == s->n_tokens)
             finish_embedding(e, s, now);
         else if (next > first && s->n_evaluated == s->n_tokens)
@@ -409,15 +409,37 @@ static void fail_all(struct m40_engine *e, const m40llm_error *error)
             e->scheduler.items[i].sequence->request->error = *error;
 }
 
+static void end_if_failed(struct m40_engine *e, struct m40_request *r)
+{
+    if (r->error.code == M40LLM_OK)
+        return;
+    m40_engine_settle(e, true); /* another of its choices may be in the lane */
+    m40_engine_end_request(e, r, M40LLM_FINISH_ERROR);
+}
+
 /* Nothing fails outside of steps. */
 static void end_failed(struct m40_engine *e)
 {
-    for (uint32_t i = 0; i < e->scheduler.n_items; i++) {
-        struct m40_request *r = e->scheduler.items[i].sequence->request;
+    for (uint32_t i = 0; i < e->scheduler.n_items; i++)
+        end_if_failed(e, e->scheduler.items[i].sequence->request);
+    for (uint32_t i = 0; i < e->n_lane_failed; i++)
+        end_if_failed(e, e->scheduler.lane_items[i].sequence->request);
+    e->n_lane_failed = 0;
+}
 
-        if (r->error.code != M40LLM_OK)
-            m40_engine_end_request(e, r, M40LLM_FINISH_ERROR);
+/* false: only the lane has something to do, and has done it. */
+static bool plan(struct m40_engine *e)
+{
+    m40_scheduler_plan(&e->scheduler);
+    if (!e->is_lane_busy && e->scheduler.n_lane_items > 0)
+        m40_engine_start_lane(e);
+    if (e->scheduler.n_items > 0) {
+        e->lane_had_company = true;
+        return true;
     }
+    m40_engine_settle(e, true);
+    end_failed(e);
+    return false;
 }
 
 void m40_engine_step(struct m40_engine *e)
@@ -426,7 +448,9 @@ void m40_engine_step(struct m40_engine *e)
     struct m40_batch batch;
     m40llm_error error;
 
-    m40_scheduler_plan(&e->scheduler);
+    m40_engine_settle(e, m40_scheduler_may_preempt(&e->scheduler));
+    if (!e->active || !plan(e)) /* a lane that failed may have been the last there was */
+        return;
     make_batch(e, &batch, start);
     if (run_batch(e, &batch, &error) == M40LLM_OK) {
         computed = m40_now_ns();

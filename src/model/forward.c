@@ -347,6 +347,20 @@ fail:
     return status;
 }
 
+static m40llm_status check_and_issue(struct step *s)
+{
+    m40llm_status status = M40LLM_OK;
+    m40llm_error *err = s->err;
+
+    M40_TRY(check_rows(s->f, s->batch, err));
+    M40_TRY(check_pages(s->f, s->batch, err));
+    M40_TRY(check_logit_rows(s->f, s->batch, err));
+    M40_TRY(upload_inputs(s));
+    M40_TRY(is_recorded(s) ? issue_recorded(s) : issue(s));
+fail:
+    return status;
+}
+
 /* Runs the step, then brings n_bytes of what it left at `from`. */
 static m40llm_status run(struct step *s, m40_addr from, void *out, uint64_t n_bytes)
 {
@@ -354,11 +368,7 @@ static m40llm_status run(struct step *s, m40_addr from, void *out, uint64_t n_by
     m40llm_error *err = s->err;
     struct m40_backend *be = s->f->backend;
 
-    M40_TRY(check_rows(s->f, s->batch, err));
-    M40_TRY(check_pages(s->f, s->batch, err));
-    M40_TRY(check_logit_rows(s->f, s->batch, err));
-    M40_TRY(upload_inputs(s));
-    M40_TRY(is_recorded(s) ? issue_recorded(s) : issue(s));
+    M40_TRY(check_and_issue(s));
     M40_TRY(n_bytes ? be->ops.read(be, out, from, n_bytes, err) : be->ops.sync(be, err));
 fail:
     return status;
@@ -384,6 +394,23 @@ m40llm_status m40_forward_step_sample(struct m40_forward *forward, const struct 
     struct step s = {.f = forward, .batch = batch, .end = M40_STEP_SAMPLE, .params = params, .err = err};
 
     return run(&s, forward->tokens, ids, 4 * (uint64_t)batch->n_logits);
+}
+
+m40llm_status m40_forward_lane_issue(struct m40_forward *lane, const struct m40_batch *batch, m40llm_error *err)
+{
+    struct step s = {.f = lane, .batch = batch, .err = err};
+
+    return check_and_issue(&s);
+}
+
+m40llm_status m40_forward_lane_is_done(struct m40_forward *lane, bool wait, bool *out, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+
+    *out = wait;
+    M40_TRY(wait ? lane->backend->ops.sync(lane->backend, err) : lane->backend->ops.is_idle(lane->backend, out, err));
+fail:
+    return status;
 }
 
 m40llm_status m40_forward_read_logits(struct m40_forward *forward, uint32_t first, uint32_t n, float *logits, m40llm_error *err)

@@ -9,6 +9,7 @@ struct m40_forward {
     struct m40_model *model;
     struct m40_backend *backend;
     struct m40_forward_limits limits;
+    bool is_lane; /* cache and tables are another's; the backend is its own */
     float attn_scale;
 
     struct m40_kv_layer *kv; /* [n_layers], in kv_pool */

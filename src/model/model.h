@@ -97,6 +97,16 @@ void m40_forward_memory(const struct m40_model_config *config, const struct m40_
 /* Runs the step and waits. logits: [n_logits][n_vocab] floats, caller's memory (may be NULL when n_logits is 0). */
 m40llm_status m40_forward_step(struct m40_forward *forward, const struct m40_batch *batch, float *logits, m40llm_error *err);
 
+/* A forward pass over the same KV cache that runs beside the first one, on a lane of its backend, and is closed before it. For steps of n_tokens rows that want no logits: the other functions for steps do not
+ * take it. UNSUPPORTED: the backend has no lanes. */
+m40llm_status m40_forward_open_lane(struct m40_forward **out, const struct m40_forward *forward, uint32_t n_tokens, m40llm_error *err);
+/* Device bytes that it takes. */
+uint64_t m40_forward_lane_memory(const struct m40_model_config *config, const struct m40_forward_limits *limits, uint32_t n_tokens);
+/* Issues a step of a lane; returns at once. Until it is done nobody else may use the pages that it writes. */
+m40llm_status m40_forward_lane_issue(struct m40_forward *lane, const struct m40_batch *batch, m40llm_error *err);
+/* Whether what was issued is done; wait: it is, unless it fails. */
+m40llm_status m40_forward_lane_is_done(struct m40_forward *lane, bool wait, bool *out, m40llm_error *err);
+
 /* As m40_forward_step, but of each row of logits only the likeliest token comes back, in ids [n_logits]: the lowest of several, never a NaN's (as m40_sampler_choose has it at temperature 0). */
 m40llm_status m40_forward_step_greedy(struct m40_forward *forward, const struct m40_batch *batch, int32_t *ids, m40llm_error *err);
 

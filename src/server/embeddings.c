@@ -16,7 +16,7 @@ struct embeddings {
 };
 
 static const struct known_field known[] = {
-    {"model", 1, NULL}, {"input", 1, NULL}, {"encoding_format", 1, NULL}, {"dimensions", 1, NULL}, {"pooling", 1, NULL}, {"user", 1, "*"},
+    {"model", 1, NULL}, {"input", 1, NULL}, {"encoding_format", 1, NULL}, {"dimensions", 1, NULL}, {"pooling", 1, NULL}, {"user", 1, ANY_TEXT},
 };
 
 void embeddings_free(struct embeddings **out)
