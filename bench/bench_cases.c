@@ -473,11 +473,11 @@ static m40llm_status time_sampling_on_host(struct bench_device *d, const struct 
     double seconds[SAMPLING_SAMPLES];
 
     M40_TRY(m40_sampler_init(&sampler, &params, n_vocab, err));
-    m40_sampler_choose(&sampler, logits, NULL, 0, 0, 0);
+    m40_sampler_choose(&sampler, logits, &(struct m40_history){0}, 0, 0);
     for (uint32_t i = 0; i < n_samples; i++) {
         uint64_t begin_ns = m40_now_ns();
 
-        m40_sampler_choose(&sampler, logits, NULL, 0, 0, i);
+        m40_sampler_choose(&sampler, logits, &(struct m40_history){0}, 0, i);
         seconds[i] = (double)(m40_now_ns() - begin_ns) * 1e-9;
     }
     row.time.n_repetitions = 1;

@@ -1,6 +1,6 @@
 /* bench-engine: what the engine makes of many requests. One greedy stream, then N at once; what a long prompt does to streams that run; and the time to the first token of a prompt that is known already.
  *
- *     build/bench-engine MODEL [--device D] [--streams N] [--tokens N] [--prompt N] [--threads N] [--growth G] */
+ *     build/bench-engine MODEL [--device D] [--streams N] [--tokens N] [--prompt N] [--threads N] [--growth G] [--prefill mixed|stream] */
 #define _POSIX_C_SOURCE 200809L
 #include "m40llm.h"
 
@@ -15,6 +15,7 @@ struct settings {
     const char *model, *device;
     uint32_t n_streams, n_tokens, n_prompt, n_threads;
     float growth;
+    m40llm_prefill prefill;
 };
 
 struct bench {
@@ -178,7 +179,7 @@ static void open_all(struct bench *b)
 {
     m40llm_device_options device = M40LLM_DEVICE_OPTIONS_INIT;
     m40llm_engine_options engine = M40LLM_ENGINE_OPTIONS_INIT;
-    m40llm_device_info info;
+    m40llm_device_info info = M40LLM_DEVICE_INFO_INIT;
     m40llm_error err;
 
     device.spec = b->settings.device;
@@ -187,9 +188,11 @@ static void open_all(struct bench *b)
     check(m40llm_file_open(&b->file, b->settings.model, &err), &err);
     check(m40llm_device_open(&b->device, &device, &err), &err);
     check(m40llm_model_open(&b->model, b->file, b->device, NULL, &err), &err);
+    b->info = (m40llm_model_info)M40LLM_MODEL_INFO_INIT;
     m40llm_model_get_info(b->model, &b->info);
     engine.n_sequences = b->settings.n_streams + 1;
     engine.step_growth = b->settings.growth;
+    engine.prefill = b->settings.prefill;
     check(m40llm_engine_open(&b->engine, b->model, &engine, &err), &err);
     m40llm_device_get_info(b->device, &info);
     printf("%s on %s (%s)\n", b->settings.model, info.name, info.code);
@@ -221,6 +224,8 @@ static int parse(struct settings *s, int argc, char **argv)
             s->n_prompt = (uint32_t)atoi(value), i++;
         else if (!strcmp(argv[i], "--threads"))
             s->n_threads = (uint32_t)atoi(value), i++;
+        else if (!strcmp(argv[i], "--prefill") && (!strcmp(value, "mixed") || !strcmp(value, "stream")))
+            s->prefill = strcmp(value, "stream") == 0 ? M40LLM_PREFILL_STREAM : M40LLM_PREFILL_MIXED, i++;
         else if (!strcmp(argv[i], "--growth"))
             s->growth = (float)atof(value), i++;
         else
@@ -235,7 +240,7 @@ int main(int argc, char **argv)
     double one, many;
 
     if (!parse(&b.settings, argc, argv)) {
-        fprintf(stderr, "usage: bench-engine MODEL [--device D] [--streams N] [--tokens N] [--prompt N] [--threads N] [--growth G]\n");
+        fprintf(stderr, "usage: bench-engine MODEL [--device D] [--streams N] [--tokens N] [--prompt N] [--threads N] [--growth G] [--prefill mixed|stream]\n");
         return 2;
     }
     open_all(&b);

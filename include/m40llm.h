@@ -18,7 +18,9 @@
  *  - *_close takes the address of the pointer, accepts NULL and a pointer to NULL, and sets the pointer to NULL.
  *  - Strings are UTF-8 and NUL-terminated where no length stands beside them. Pointers returned into an object live as
  *    long as the object.
- *  - Structs that may grow start with struct_size; set it with the *_INIT macro, which also sets the defaults.
+ *  - Structs that may grow start with struct_size; set it with the *_INIT macro, which also sets the defaults. That holds for those that a function fills, too: fields are only ever added at the end, and
+ *    what the library and the caller's header both know is filled; the rest stays as it was, and struct_size as the caller set it. With a struct_size that is none a function fails with
+ *    INVALID_ARGUMENT, or fills nothing. Structs that a callback is shown are the library's: one built with a later header looks at struct_size before it reads what it added.
  *  - One object belongs to one thread at a time; different objects may be used by different threads. Exceptions say so: an engine is for all threads.
  *  - The library does not print, exit or read environment variables.
  */
@@ -123,13 +125,16 @@ typedef enum m40llm_value_type { /* GGUF's numbers */
 } m40llm_value_type;
 
 typedef struct m40llm_metadata {
+    size_t struct_size;
     const char *key;
     m40llm_value_type type;
     m40llm_value_type element_type; /* of an array; otherwise equal to type */
     uint64_t n_elements;            /* of an array; otherwise 1 */
 } m40llm_metadata;
+#define M40LLM_METADATA_INIT {.struct_size = sizeof(m40llm_metadata)}
 
 typedef struct m40llm_tensor_info {
+    size_t struct_size;
     const char *name;
     const char *type_name; /* "f16", "q4_k", ... */
     uint32_t type;         /* ggml's number */
@@ -139,6 +144,7 @@ typedef struct m40llm_tensor_info {
     uint64_t size_bytes;
     int is_readable; /* 0: a known type that this version cannot dequantise */
 } m40llm_tensor_info;
+#define M40LLM_TENSOR_INFO_INIT {.struct_size = sizeof(m40llm_tensor_info)}
 
 /* Maps a GGUF file (v2 or v3, little-endian). A name ending in -00001-of-0000N.gguf opens all N parts as one.
  * Nothing in the file is trusted: every count, length and offset is checked before use.
@@ -152,7 +158,7 @@ M40LLM_API uint64_t m40llm_file_size_bytes(const m40llm_file *file);
 M40LLM_API uint32_t m40llm_file_n_parts(const m40llm_file *file);
 
 M40LLM_API size_t m40llm_file_n_metadata(const m40llm_file *file);
-/* i < n_metadata, in file order. */
+/* i < n_metadata, in file order. NOT_FOUND; INVALID_ARGUMENT: out->struct_size. */
 M40LLM_API m40llm_status m40llm_file_metadata(const m40llm_file *file, size_t i, m40llm_metadata *out);
 /* Writes entry i as text: a number, a string as it is, an array as [a, b, ...] cut after max_elements. Always NUL-terminates
  * when capacity > 0; returns the bytes the whole text needs, without the NUL (as snprintf does). */
@@ -304,6 +310,7 @@ typedef struct m40llm_device_options {
 #define M40LLM_DEVICE_OPTIONS_INIT {.struct_size = sizeof(m40llm_device_options)}
 
 typedef struct m40llm_device_info {
+    size_t struct_size;
     char spec[16]; /* "cpu", "cuda:0": what names it in m40llm_device_options */
     char name[96]; /* "Tesla M40 24GB", "AMD EPYC ..." */
     int cc_major, cc_minor;
@@ -313,8 +320,9 @@ typedef struct m40llm_device_info {
     char why[128];                                  /* why this device was or would be chosen, or why it cannot be */
     char pci[16];                                   /* "0000:3b:00.0": where the card sits; empty: the CPU, or not known */
 } m40llm_device_info;
+#define M40LLM_DEVICE_INFO_INIT {.struct_size = sizeof(m40llm_device_info)}
 
-/* All devices, best first for "auto"; at most `capacity` are written, *n_out counts all (the CPU is always one, and last).
+/* All devices, best first for "auto"; at most `capacity` are written, *n_out counts all (the CPU is always one, and last). out[0].struct_size is that of all.
  * *cuda_reason (256 bytes, may be NULL) says why there is no CUDA device, or is empty. */
 M40LLM_API m40llm_status m40llm_device_list(const m40llm_device_options *options, m40llm_device_info *out, size_t capacity, size_t *n_out,
                                             char *cuda_reason, m40llm_error *err);
@@ -332,7 +340,15 @@ typedef struct m40llm_model m40llm_model;
 
 typedef enum m40llm_kv_type { M40LLM_KV_F16, M40LLM_KV_F32 } m40llm_kv_type;
 
+/* How one vector is made of a text's hidden states. */
+typedef enum m40llm_pooling {
+    M40LLM_POOLING_NONE, /* a model's: its file names none */
+    M40LLM_POOLING_MEAN, /* of all tokens', added in their order */
+    M40LLM_POOLING_LAST, /* the last token's */
+} m40llm_pooling;
+
 typedef struct m40llm_model_info {
+    size_t struct_size;
     char architecture[32];
     char name[96];
     uint32_t n_layers, n_heads, n_kv_heads, head_dim, n_embd, n_ff, n_vocab;
@@ -345,7 +361,9 @@ typedef struct m40llm_model_info {
     uint64_t expert_bytes;           /* of weight_bytes, that of experts */
     uint32_t window;                 /* tokens that layers with a window see; 0: no layer has one */
     uint64_t window_kv_bytes_per_token; /* of kv_bytes_per_token, that of layers with a window */
+    m40llm_pooling pooling;          /* that the file names for embeddings */
 } m40llm_model_info;
+#define M40LLM_MODEL_INFO_INIT {.struct_size = sizeof(m40llm_model_info)}
 
 /* Reads and validates a file's hyper-parameters and tensor list without loading anything. BAD_MODEL or UNSUPPORTED say what is wrong. */
 M40LLM_API m40llm_status m40llm_file_model_info(const m40llm_file *file, m40llm_kv_type kv_type, m40llm_model_info *out, m40llm_error *err);
@@ -370,6 +388,12 @@ M40LLM_API void m40llm_model_close(m40llm_model **model);
 
 typedef struct m40llm_engine m40llm_engine;
 
+/* How a prompt is read while answers are generated. */
+typedef enum m40llm_prefill {
+    M40LLM_PREFILL_MIXED,  /* in the answers' own steps, a few rows in each (step_growth) */
+    M40LLM_PREFILL_STREAM, /* n_chunk rows at once on a stream of their own, which gives way to that of the answers; CUDA only. Takes memory for another step */
+} m40llm_prefill;
+
 typedef struct m40llm_engine_options {
     size_t struct_size;
     uint32_t n_ctx;       /* tokens of context a request may use; 0: the least of the model's, what fits, and 8192 */
@@ -381,15 +405,18 @@ typedef struct m40llm_engine_options {
     uint64_t kv_bytes;    /* of device memory for the KV cache, at least one context; 0: n_sequences contexts, as far as memory goes (of the CPU's half is left alone) */
     float step_growth;    /* by what factor prompts may lengthen the steps of answers that are being generated, above 1; 0: 2 */
     int no_prefix_cache;  /* pages of earlier prompts and answers are not looked for */
+    m40llm_prefill prefill;
 } m40llm_engine_options;
 #define M40LLM_ENGINE_OPTIONS_INIT {.struct_size = sizeof(m40llm_engine_options)}
 
 typedef struct m40llm_engine_info {
+    size_t struct_size;
     uint32_t n_ctx, n_chunk, n_sequences;
     char n_ctx_why[96]; /* what set n_ctx: "asked for", "the model's", "the default", "what fits in memory" */
     uint64_t weight_bytes, kv_bytes, other_bytes; /* device memory taken */
     uint32_t n_requests, n_pages;                 /* pages of 32 tokens in the KV cache */
 } m40llm_engine_info;
+#define M40LLM_ENGINE_INFO_INIT {.struct_size = sizeof(m40llm_engine_info)}
 
 /* Starts the engine's thread, which owns the model and its device from now on. Until the engine is closed or stands still (m40llm_engine_pause), nothing else may use them. All functions below may be
  * called by any thread, several at once, from the return of open until close begins; docs/engine.md is how it works. */
@@ -437,6 +464,7 @@ typedef enum m40llm_finish {
 } m40llm_finish;
 
 typedef struct m40llm_result {
+    size_t struct_size;
     m40llm_finish finish; /* of choice 0; ERROR where the request failed */
     uint32_t n_prompt, n_generated; /* tokens; generated by all choices together */
     uint64_t prefill_ns;    /* from the first prompt token's step to the first generated token */
@@ -445,6 +473,7 @@ typedef struct m40llm_result {
     uint32_t n_cached;      /* of the prompt's tokens, those that were found in the prefix cache */
     uint32_t n_preemptions; /* how often a choice lost its pages and was computed again */
 } m40llm_result;
+#define M40LLM_RESULT_INIT {.struct_size = sizeof(m40llm_result)}
 
 typedef struct m40llm_token_logprob {
     int32_t id;
@@ -456,10 +485,12 @@ typedef enum m40llm_event_type {
     M40LLM_EVENT_TOKEN,   /* a token was chosen */
     M40LLM_EVENT_FINISH,  /* a choice has ended */
     M40LLM_EVENT_END,     /* all have: the request's last event. Every request gets exactly one */
+    M40LLM_EVENT_EMBEDDING, /* a text's embedding; its FINISH follows */
 } m40llm_event_type;
 
 /* Something that happened to a request. What does not belong to the type is zero. */
 typedef struct m40llm_event {
+    size_t struct_size;
     m40llm_event_type type;
     uint32_t choice;
     uint64_t id;             /* of the request */
@@ -472,10 +503,13 @@ typedef struct m40llm_event {
     const char *text;        /* TOKEN, FINISH: the answer's text that is now certain, in whole UTF-8 characters; it may be less or more than the token's own. NUL-terminated, never NULL there */
     size_t n_text;           /* its bytes */
     m40llm_finish finish;    /* FINISH */
-    m40llm_result result;    /* END */
+    const m40llm_result *result; /* END; otherwise NULL */
+    const float *embedding;  /* EMBEDDING: [n_embedding], of length 1 (all zero where the hidden states are) */
+    size_t n_embedding;      /* the model's n_embd */
     m40llm_status status;    /* END: OK, or why the request failed */
     const char *error;       /* END: the reason in words; NULL: none */
 } m40llm_event;
+#define M40LLM_EVENT_INIT {.struct_size = sizeof(m40llm_event)}
 
 enum { M40LLM_MAX_CHOICES = 128, M40LLM_MAX_STOPS = 64, M40LLM_MAX_STOP_BYTES = 4096, M40LLM_MAX_STOP_TOKENS = 1024, M40LLM_MAX_TOP_LOGPROBS = 64 };
 enum { M40LLM_MAX_PRIORITY = 100 };
@@ -515,6 +549,23 @@ M40LLM_API m40llm_status m40llm_submit(m40llm_engine *engine, const int32_t *pro
 /* The same for a text; flags: M40LLM_TOKENIZE_*. NO_TOKENIZER: the engine has none. */
 M40LLM_API m40llm_status m40llm_submit_text(m40llm_engine *engine, const char *text, size_t n_bytes, unsigned flags,
                                             const m40llm_request_options *options, uint64_t *out_id, m40llm_error *err);
+enum { M40LLM_MAX_EMBED_TEXTS = 2048 };
+
+typedef struct m40llm_embed_options {
+    size_t struct_size;
+    m40llm_pooling pooling; /* NONE: what the model's file names, else MEAN */
+    int priority, no_cache; /* as in m40llm_request_options; MEAN takes nothing from the prefix cache in any case */
+    void (*on_event)(void *user, const m40llm_event *event);
+    void *user;
+} m40llm_embed_options;
+#define M40LLM_EMBED_OPTIONS_INIT {.struct_size = sizeof(m40llm_embed_options)}
+
+/* Queues one request for the embeddings of n_texts (1 .. M40LLM_MAX_EMBED_TEXTS) texts, whose ids lie one behind the other: n_ids[i] >= 1 of text i. All are copied. Each text is a choice of the
+ * request: EMBEDDING and FINISH come for it (event.choice, in any order), then END; the result counts the tokens of all. The hidden states are those behind the model's last norm, pooled and scaled to
+ * length 1; the bits depend on the text and the pooling alone. Statuses as of m40llm_submit. */
+M40LLM_API m40llm_status m40llm_submit_embeddings(m40llm_engine *engine, const int32_t *ids, const size_t *n_ids, size_t n_texts,
+                                                  const m40llm_embed_options *options, uint64_t *out_id, m40llm_error *err);
+
 /* The request's next event; waits for one up to timeout_ms (less than 0: for ever). The event's pointers are valid until the next call for the same request. END comes again when it was read. One
  * thread at a time for a request, and not a callback. NOT_FOUND: there is no such request; TIMED_OUT; INVALID_ARGUMENT: it has on_event. */
 M40LLM_API m40llm_status m40llm_read(m40llm_engine *engine, uint64_t id, int timeout_ms, m40llm_event *out, m40llm_error *err);
@@ -536,6 +587,7 @@ typedef struct m40llm_histogram {
 M40LLM_API uint64_t m40llm_histogram_bound(uint32_t i);
 
 typedef struct m40llm_stats {
+    size_t struct_size;
     uint64_t n_steps, n_prompt_tokens, n_generated_tokens, n_requests; /* prompt tokens that were evaluated, for the first time; requests that were accepted */
     uint64_t step_ns;     /* host time of all steps */
     uint64_t n_pages, n_pages_used, n_pages_used_max; /* used: by sequences that run */
@@ -547,7 +599,9 @@ typedef struct m40llm_stats {
     uint64_t n_cached_tokens, n_evicted_pages;        /* tokens of the pages found */
     m40llm_histogram step_times, first_token_times, token_times; /* of steps; from submit to a choice's first token; from a token to the next of a choice */
     m40llm_histogram batch_rows;                      /* tokens in a step */
+    uint64_t n_mixed_steps, n_mixed_prompt_tokens, mixed_step_ns; /* steps with answers and prompts: how fast prompts are meanwhile is tokens over time */
 } m40llm_stats;
+#define M40LLM_STATS_INIT {.struct_size = sizeof(m40llm_stats)}
 M40LLM_API void m40llm_engine_get_stats(const m40llm_engine *engine, m40llm_stats *out);
 
 #ifdef __cplusplus

@@ -93,8 +93,10 @@ if [ "$mode" != device ]; then # they are in Python
         echo "server-$t 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_$t.py"
         [ $t = gpu_metrics ] || [ ! -d "$san" ] || echo "san-server-$t 200 M40LLM_BIN=$san/m40llm python3 tests/server/test_$t.py" # the emulated driver is slow there
     done
+    echo "server-embeddings 60 M40LLM_BIN=$build/m40llm python3 tests/server/test_embeddings.py"
     [ -d "$san" ] && echo "san-server 200 M40LLM_BIN=$san/m40llm python3 tests/server/test_server.py"
     [ -d "$san" ] && echo "san-server-completions 400 M40LLM_BIN=$san/m40llm python3 tests/server/test_completions.py"
+    [ -d "$san" ] && echo "san-server-embeddings 200 M40LLM_BIN=$san/m40llm python3 tests/server/test_embeddings.py"
 fi
 units "$build" ''
 replays "$build" ''

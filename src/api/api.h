@@ -41,9 +41,15 @@ struct m40llm_model {
 
 struct m40llm_engine {
     struct m40_engine *engine;
+    m40llm_pooling pooling; /* where none is asked for */
 };
 
 /* Copies a caller's options struct of any earlier or later version over `*out`, which holds the defaults: the fields both know. `given` may be NULL. */
 void m40_api_options(void *out, size_t out_bytes, const void *given);
+
+/* Whether a struct that is to be filled has a struct_size that can be one: INVALID_ARGUMENT. */
+m40llm_status m40_api_check_result(const void *out, m40llm_error *err);
+/* Fills such a struct, of any earlier or later version, with the fields it has in common with `in`, the library's own. Its struct_size stays as it is. */
+void m40_api_result(void *out, const void *in, size_t in_bytes);
 
 #endif

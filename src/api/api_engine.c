@@ -9,22 +9,39 @@ static_assert(offsetof(m40llm_device_options, struct_size) == 0 && offsetof(m40l
 
 /* ---- devices ---- */
 
+/* Element i of the caller's array, whose first one says how far they are apart. */
+static void write_element(m40llm_device_info *array, size_t i, const m40llm_device_info *info)
+{
+    size_t n_bytes = array->struct_size;
+    char *element = (char *)array + i * n_bytes;
+
+    memcpy(element, &n_bytes, sizeof n_bytes);
+    m40_api_result(element, info, sizeof *info);
+}
+
 m40llm_status m40llm_device_list(const m40llm_device_options *given, m40llm_device_info *out, size_t capacity, size_t *n_out, char *cuda_reason,
                                  m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     m40llm_device_options options = M40LLM_DEVICE_OPTIONS_INIT;
+    m40llm_device_info *infos = m40_calloc(capacity, sizeof *infos);
     char reason[256] = "";
     size_t n_cuda;
 
     m40_api_options(&options, sizeof options, given);
-    M40_TRY(m40_cuda_list(&options, out, capacity, &n_cuda, reason, err));
+    if (capacity > 0)
+        M40_TRY(m40_api_check_result(out, err));
+    M40_FAIL_IF(!infos, M40LLM_NO_MEMORY, "list of %zu devices", capacity);
+    M40_TRY(m40_cuda_list(&options, infos, capacity, &n_cuda, reason, err));
     if (n_cuda < capacity)
-        m40_cpu_describe(&out[n_cuda]);
+        m40_cpu_describe(&infos[n_cuda]);
+    for (size_t i = 0; i < capacity && i <= n_cuda; i++)
+        write_element(out, i, &infos[i]);
     *n_out = n_cuda + 1;
     if (cuda_reason)
         memcpy(cuda_reason, reason, sizeof reason);
 fail:
+    m40_free(infos);
     return status;
 }
 
@@ -47,7 +64,10 @@ fail:
 
 void m40llm_device_get_info(const m40llm_device *device, m40llm_device_info *out)
 {
-    device->backend->ops.get_info(device->backend, out);
+    m40llm_device_info info = M40LLM_DEVICE_INFO_INIT;
+
+    device->backend->ops.get_info(device->backend, &info);
+    m40_api_result(out, &info, sizeof info);
 }
 
 m40llm_status m40llm_device_measure_bandwidth(m40llm_device *device, double *out_bytes_per_s, m40llm_error *err)
@@ -68,7 +88,14 @@ void m40llm_device_close(m40llm_device **device)
 
 m40llm_status m40llm_file_model_info(const m40llm_file *file, m40llm_kv_type kv_type, m40llm_model_info *out, m40llm_error *err)
 {
-    return m40_model_describe(file->gguf, kv_type, out, err);
+    m40llm_status status = M40LLM_OK;
+    m40llm_model_info info;
+
+    M40_TRY(m40_api_check_result(out, err));
+    M40_TRY(m40_model_describe(file->gguf, kv_type, &info, err));
+    m40_api_result(out, &info, sizeof info);
+fail:
+    return status;
 }
 
 m40llm_status m40llm_file_memory_needed(const m40llm_file *file, uint32_t n_ctx, m40llm_kv_type kv_type, uint32_t n_chunk, uint64_t *weight_bytes,
@@ -112,7 +139,7 @@ fail:
 
 void m40llm_model_get_info(const m40llm_model *model, m40llm_model_info *out)
 {
-    *out = model->info;
+    m40_api_result(out, &model->info, sizeof model->info);
 }
 
 void m40llm_model_close(m40llm_model **model)
@@ -135,6 +162,7 @@ m40llm_status m40llm_engine_open(m40llm_engine **out, m40llm_model *model, const
     *out = NULL;
     M40_FAIL_IF(!engine, M40LLM_NO_MEMORY, "engine object");
     m40_api_options(&options, sizeof options, given);
+    engine->pooling = model->info.pooling != M40LLM_POOLING_NONE ? model->info.pooling : M40LLM_POOLING_MEAN;
     M40_TRY(m40_engine_open(&engine->engine, model->model, options.tokenizer ? options.tokenizer->tokenizer : NULL, &options, err));
     *out = engine;
     return M40LLM_OK;
@@ -145,12 +173,18 @@ fail:
 
 void m40llm_engine_get_info(const m40llm_engine *engine, m40llm_engine_info *out)
 {
-    m40_engine_get_info(engine->engine, out);
+    m40llm_engine_info info;
+
+    m40_engine_get_info(engine->engine, &info);
+    m40_api_result(out, &info, sizeof info);
 }
 
 void m40llm_engine_get_stats(const m40llm_engine *engine, m40llm_stats *out)
 {
-    m40_engine_get_stats(engine->engine, out);
+    m40llm_stats stats;
+
+    m40_engine_get_stats(engine->engine, &stats);
+    m40_api_result(out, &stats, sizeof stats);
 }
 
 void m40llm_engine_close(m40llm_engine **engine)
@@ -190,14 +224,41 @@ m40llm_status m40llm_submit_text(m40llm_engine *engine, const char *text, size_t
     return m40_engine_submit_text(engine->engine, text, n_bytes, flags, &options, out_id, err);
 }
 
+m40llm_status m40llm_submit_embeddings(m40llm_engine *engine, const int32_t *ids, const size_t *n_ids, size_t n_texts,
+                                       const m40llm_embed_options *given, uint64_t *out_id, m40llm_error *err)
+{
+    m40llm_embed_options options = M40LLM_EMBED_OPTIONS_INIT;
+
+    m40_api_options(&options, sizeof options, given);
+    if (options.pooling == M40LLM_POOLING_NONE)
+        options.pooling = engine->pooling;
+    return m40_engine_submit_embeddings(engine->engine, ids, n_ids, n_texts, &options, out_id, err);
+}
+
 m40llm_status m40llm_read(m40llm_engine *engine, uint64_t id, int timeout_ms, m40llm_event *out, m40llm_error *err)
 {
-    return m40_engine_read(engine->engine, id, timeout_ms, out, err);
+    m40llm_status status = M40LLM_OK;
+    m40llm_event event = M40LLM_EVENT_INIT;
+
+    M40_TRY(m40_api_check_result(out, err)); /* before an event is taken */
+    M40_TRY(m40_engine_read(engine->engine, id, timeout_ms, &event, err));
+    m40_api_result(out, &event, sizeof event);
+fail:
+    return status;
 }
 
 m40llm_status m40llm_wait(m40llm_engine *engine, uint64_t id, m40llm_result *result, m40llm_error *err)
 {
-    return m40_engine_wait(engine->engine, id, result, err);
+    m40llm_status status = M40LLM_OK;
+    m40llm_result own = {0};
+
+    if (result)
+        M40_TRY(m40_api_check_result(result, err)); /* before the request is forgotten */
+    status = m40_engine_wait(engine->engine, id, &own, err);
+    if (result && own.struct_size > 0) /* there was one */
+        m40_api_result(result, &own, sizeof own);
+fail:
+    return status;
 }
 
 void m40llm_forget(m40llm_engine *engine, uint64_t id)

@@ -4,10 +4,14 @@
 #include "model/synth.h"
 #include "tensor/format.h"
 
+#include <assert.h>
+
 const char *m40llm_version(void)
 {
     return M40LLM_VERSION;
 }
+
+enum { MAX_STRUCT_BYTES = 1 << 16 }; /* of a struct of any version; more is memory that nobody set */
 
 void m40_api_options(void *out, size_t out_bytes, const void *given)
 {
@@ -18,6 +22,30 @@ void m40_api_options(void *out, size_t out_bytes, const void *given)
     memcpy(&given_bytes, given, sizeof given_bytes);
     memcpy(out, given, given_bytes < out_bytes ? given_bytes : out_bytes);
     memcpy(out, &out_bytes, sizeof out_bytes);
+}
+
+static bool has_size(const void *out)
+{
+    size_t n_bytes;
+
+    memcpy(&n_bytes, out, sizeof n_bytes);
+    return n_bytes > sizeof n_bytes && n_bytes <= MAX_STRUCT_BYTES;
+}
+
+m40llm_status m40_api_check_result(const void *out, m40llm_error *err)
+{
+    return has_size(out) ? M40LLM_OK : m40_fail(err, M40LLM_INVALID_ARGUMENT, "struct_size is not set: use the struct's INIT macro");
+}
+
+void m40_api_result(void *out, const void *in, size_t in_bytes)
+{
+    size_t out_bytes;
+
+    assert(has_size(out));
+    if (!has_size(out))
+        return;
+    memcpy(&out_bytes, out, sizeof out_bytes);
+    memcpy((char *)out + sizeof out_bytes, (const char *)in + sizeof out_bytes, (out_bytes < in_bytes ? out_bytes : in_bytes) - sizeof out_bytes);
 }
 
 m40llm_status m40llm_file_open(m40llm_file **out, const char *path, m40llm_error *err)
@@ -68,11 +96,15 @@ size_t m40llm_file_n_metadata(const m40llm_file *file)
 m40llm_status m40llm_file_metadata(const m40llm_file *file, size_t i, m40llm_metadata *out)
 {
     const struct m40_gguf_kv *kv;
+    m40llm_metadata m;
 
     if (i >= file->gguf->n_kvs)
         return M40LLM_NOT_FOUND;
+    if (!has_size(out))
+        return M40LLM_INVALID_ARGUMENT;
     kv = &file->gguf->kvs[i];
-    *out = (m40llm_metadata){kv->key.data, kv->type, kv->element_type, kv->n_elements};
+    m = (m40llm_metadata){sizeof m, kv->key.data, kv->type, kv->element_type, kv->n_elements};
+    m40_api_result(out, &m, sizeof m);
     return M40LLM_OK;
 }
 
@@ -125,11 +157,14 @@ size_t m40llm_file_n_tensors(const m40llm_file *file)
 m40llm_status m40llm_file_tensor(const m40llm_file *file, size_t i, m40llm_tensor_info *out)
 {
     const struct m40_gguf_tensor *t;
+    m40llm_tensor_info info;
 
     if (i >= file->gguf->n_tensors)
         return M40LLM_NOT_FOUND;
+    if (!has_size(out))
+        return M40LLM_INVALID_ARGUMENT;
     t = &file->gguf->tensors[i];
-    *out = (m40llm_tensor_info){
+    info = (m40llm_tensor_info){
         .name = t->name.data,
         .type_name = t->type->name,
         .type = t->type->number,
@@ -139,6 +174,7 @@ m40llm_status m40llm_file_tensor(const m40llm_file *file, size_t i, m40llm_tenso
         .size_bytes = t->size_bytes,
         .is_readable = t->type->is_readable,
     };
+    m40_api_result(out, &info, sizeof info);
     return M40LLM_OK;
 }
 

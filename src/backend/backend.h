@@ -301,6 +301,12 @@ struct m40_backend_ops {
      * (is_whole false). free() and reserve() forget every step. */
     m40llm_status (*step_begin)(struct m40_backend *be, const struct m40_step_key *key, bool *out_is_issued, m40llm_error *err);
     m40llm_status (*step_end)(struct m40_backend *be, bool is_whole, m40llm_error *err);
+
+    /* A backend beside this one, on the same device and over the same memory and matrices: its operations run beside this one's, and give way to them. It has scratch memory of its own (reserve), and
+     * is closed first. Neither waits for the other: whoever uses memory of both sees to the order. NULL: this backend does one thing at a time. */
+    m40llm_status (*open_lane)(struct m40_backend *be, struct m40_backend **out, m40llm_error *err);
+    /* Whether all that was issued is done; does not wait. NULL where open_lane is. */
+    m40llm_status (*is_idle)(struct m40_backend *be, bool *out, m40llm_error *err);
 };
 
 /* First member of every backend's own struct. */

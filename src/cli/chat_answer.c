@@ -78,7 +78,7 @@ static bool take_text(const struct chat *chat, struct thinking *thinking, const 
 static m40llm_status follow(struct chat *chat, uint64_t id, size_t n_prompt, struct thinking *thinking, struct chat_answer *out, m40llm_error *err)
 {
     m40llm_engine *engine = chat->session->engine;
-    m40llm_event event = {0};
+    m40llm_event event = M40LLM_EVENT_INIT;
     m40llm_status status;
     bool ok = true;
 
@@ -109,7 +109,7 @@ m40llm_status chat_answer(struct chat *chat, uint64_t seed, struct chat_answer *
     char *prompt;
     m40llm_status status = chat_render_prompt(chat, &prompt, &n_bytes, err);
 
-    *out = (struct chat_answer){.seed = seed};
+    *out = (struct chat_answer){.result = M40LLM_RESULT_INIT, .seed = seed};
     if (status == M40LLM_OK) {
         thinking.state = ends_with_think(prompt, n_bytes) ? THINKING_YES : THINKING_MAYBE;
         status = chat_tokens_prompt(tokens, chat->session->tokenizer, (struct m40_str){prompt, n_bytes}, err);

@@ -241,7 +241,7 @@ static void say_statistics(const struct chat *chat)
 {
     const struct cli_session *s = chat->session;
     const m40llm_result *r = &chat->last;
-    m40llm_stats stats;
+    m40llm_stats stats = M40LLM_STATS_INIT;
 
     fprintf(chat->say, "conversation   %zu messages\n", conversation_length(&chat->conversation));
     if (r->n_prompt) {

@@ -79,7 +79,7 @@ static int measure(struct bench *b, const struct cli_settings *settings)
     int rc = CLI_OK;
 
     for (uint32_t i = 0; i <= settings->repetitions && rc == CLI_OK; i++) {
-        m40llm_result result;
+        m40llm_result result = M40LLM_RESULT_INIT;
 
         if (settings->prompt_tokens > 0)
             rc = run_once(b->session.engine, n_vocab, settings->prompt_tokens, 0, &result);

@@ -10,7 +10,7 @@ enum { MAX_DEVICES = 32, MAX_TYPES = 64 };
 static int print_devices(const struct cli_settings *settings)
 {
     m40llm_device_options options = cli_device_options(settings);
-    m40llm_device_info devices[MAX_DEVICES];
+    m40llm_device_info devices[MAX_DEVICES] = {M40LLM_DEVICE_INFO_INIT};
     char reason[256];
     size_t n;
     m40llm_error err;
@@ -49,7 +49,7 @@ static void print_metadata(const m40llm_file *file)
     char text[200], key[200];
 
     for (size_t i = 0; i < m40llm_file_n_metadata(file); i++) {
-        m40llm_metadata m;
+        m40llm_metadata m = M40LLM_METADATA_INIT;
         size_t n = m40llm_file_metadata_text(file, i, 8, text, sizeof text);
 
         m40llm_file_metadata(file, i, &m);
@@ -73,7 +73,7 @@ static void print_tensors(const m40llm_file *file)
     char name[200];
 
     for (size_t i = 0; i < m40llm_file_n_tensors(file); i++) {
-        m40llm_tensor_info t;
+        m40llm_tensor_info t = M40LLM_TENSOR_INFO_INIT;
         size_t k = 0;
 
         m40llm_file_tensor(file, i, &t);
@@ -142,7 +142,7 @@ static int print_contexts(const m40llm_file *file, const char *path, const m40ll
 
 static int print_memory(const m40llm_file *file, const char *path, const struct cli_settings *settings)
 {
-    m40llm_model_info info;
+    m40llm_model_info info = M40LLM_MODEL_INFO_INIT;
     uint64_t weights, kv, other;
     uint32_t n_ctx;
     m40llm_error err;

@@ -88,7 +88,7 @@ static int evaluate(struct cli_session *session, const struct cli_settings *sett
     m40llm_request_options options = M40LLM_REQUEST_OPTIONS_INIT;
     m40llm_error err;
     uint64_t id;
-    m40llm_result result = {0};
+    m40llm_result result = M40LLM_RESULT_INIT;
     int rc = CLI_OK;
 
     options.n_max_tokens = settings->greedy;
@@ -158,7 +158,7 @@ static int write_tensor(const m40llm_file *file, size_t index, const m40llm_tens
 int cmd_tensor(struct cli_settings *settings)
 {
     m40llm_file *file;
-    m40llm_tensor_info info;
+    m40llm_tensor_info info = M40LLM_TENSOR_INFO_INIT;
     m40llm_error err;
     size_t index;
     int rc;

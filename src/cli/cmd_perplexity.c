@@ -46,7 +46,7 @@ static void on_logits(void *user, uint32_t pos, const float *row, size_t n_vocab
 static int score_window(m40llm_engine *engine, struct scorer *s)
 {
     m40llm_request_options options = M40LLM_REQUEST_OPTIONS_INIT;
-    m40llm_result result;
+    m40llm_result result = M40LLM_RESULT_INIT;
     m40llm_error err;
     uint64_t id;
 

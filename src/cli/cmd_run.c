@@ -89,7 +89,7 @@ static int print_json(const struct run *run, const m40llm_result *r, uint64_t se
 static int follow(struct run *run, uint32_t n_prompt, m40llm_result *result)
 {
     m40llm_engine *engine = run->session.engine;
-    m40llm_event event = {0};
+    m40llm_event event = M40LLM_EVENT_INIT;
     m40llm_error err;
 
     while (event.type != M40LLM_EVENT_END) {
@@ -110,7 +110,7 @@ static int generate(struct run *run, const struct cli_settings *settings, const 
     uint64_t seed = cli_choose_seed(settings);
     m40llm_request_options options = cli_request_options(settings, seed, settings->n);
     m40llm_engine *engine = run->session.engine;
-    m40llm_result result;
+    m40llm_result result = M40LLM_RESULT_INIT;
     m40llm_error err;
     int rc;
 

@@ -82,6 +82,8 @@ static const struct flag flags[] = {
     {"alias", 0, TEXT, CMD_SERVE, AT(alias), 0, "NAME", "the model's name for clients (default: the file's, without .gguf)"},
     {"chat-template", 0, TEXT, CMD_RUN | CMD_SERVE, AT(template_file), 0, "FILE", "a chat template instead of the model's"},
     {"parallel", 0, U32, CMD_SERVE, AT(parallel), 0, "N", "answers that are computed at once (default 16)"},
+    {"prefill", 0, TEXT, CMD_SERVE, AT(prefill), 0, "mixed|stream",
+     "prompts in the steps of answers, or on a CUDA stream beside them (default mixed)"},
     {"max-requests", 0, U32, CMD_SERVE, AT(max_requests), 0, "N", "requests that run or wait at once; one more is told to come later (default 256)"},
     {"max-connections", 0, U32, CMD_SERVE, AT(max_connections), 0, "N", "connections at once (default 512)"},
     {"max-body", 0, SIZE, CMD_SERVE, AT(max_body), 0, "BYTES", "of a request (default 8M)"},
@@ -238,6 +240,7 @@ static void set_defaults(struct cli_settings *settings)
 {
     *settings = (struct cli_settings){
         .kv_type = "f16",
+        .prefill = "mixed",
         .cpu_level = "auto",
         .style = "full",
         .n = 128,
@@ -284,6 +287,8 @@ static int check_settings(const struct cli_settings *s, const struct cli_command
 {
     int rc = check_choice("kv-type", s->kv_type);
 
+    if (rc == CLI_OK)
+        rc = check_choice("prefill", s->prefill);
     if (rc == CLI_OK)
         rc = check_choice("cpu-level", s->cpu_level);
     if (rc == CLI_OK)

@@ -34,7 +34,7 @@ struct cli_settings {
     const char *device;
     uint32_t ctx, chunk, threads;
     uint64_t kv_mem; /* bytes; 0: the default */
-    const char *kv_type, *cpu_level;
+    const char *kv_type, *prefill, *cpu_level;
     bool no_graphs;
     /* input and output */
     const char *prompt, *prompt_file, *output, *tokens;

@@ -65,6 +65,7 @@ static m40llm_status open_all(struct cli_session *s, const struct cli_settings *
     engine_options.n_ctx = settings->ctx ? settings->ctx : n_ctx;
     engine_options.n_chunk = settings->chunk;
     engine_options.kv_type = cli_kv_type(settings);
+    engine_options.prefill = strcmp(settings->prefill, "stream") == 0 ? M40LLM_PREFILL_STREAM : M40LLM_PREFILL_MIXED;
     engine_options.kv_bytes = settings->kv_mem;
     engine_options.n_sequences = settings->parallel;
     engine_options.n_requests = settings->max_requests;
@@ -84,6 +85,9 @@ int cli_session_open(struct cli_session *s, const struct cli_settings *settings,
 
         return is_of_device ? cli_fail(&err) : cli_fail_at(path, &err);
     }
+    s->device_info = (m40llm_device_info)M40LLM_DEVICE_INFO_INIT;
+    s->model_info = (m40llm_model_info)M40LLM_MODEL_INFO_INIT;
+    s->engine_info = (m40llm_engine_info)M40LLM_ENGINE_INFO_INIT;
     m40llm_device_get_info(s->device, &s->device_info);
     m40llm_model_get_info(s->model, &s->model_info);
     m40llm_engine_get_info(s->engine, &s->engine_info);

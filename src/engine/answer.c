@@ -82,6 +82,17 @@ static size_t n_suspect(const struct m40_stops *stops, const char *text, size_t 
 
 /* ---- answers ---- */
 
+size_t m40_answer_tail(const struct m40_tokenizer *tokenizer, const int32_t *prompt, size_t n_prompt)
+{
+    size_t from = n_prompt, n_bytes = 0, n;
+
+    while (from > 0 && n_bytes < 3) { /* a character that is not finished has at most three */
+        m40_detokenize(tokenizer, &prompt[--from], 1, 0, NULL, 0, &n, NULL);
+        n_bytes += n;
+    }
+    return from;
+}
+
 m40llm_status m40_answer_init(struct m40_answer *a, const struct m40_tokenizer *tokenizer, const struct m40_stops *stops, const int32_t *prompt,
                               size_t n_prompt, m40llm_error *err)
 {

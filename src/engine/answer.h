@@ -25,7 +25,10 @@ struct m40_answer {
     struct m40_buf out;  /* the text of the last call */
 };
 
-/* prompt: what the answer continues. */
+/* Where the part of a prompt begins that an answer's text depends on: bytes of a character that its last tokens may leave unfinished. n_prompt >= 1. */
+size_t m40_answer_tail(const struct m40_tokenizer *tokenizer, const int32_t *prompt, size_t n_prompt);
+
+/* prompt: what the answer continues, from its tail on or more. */
 m40llm_status m40_answer_init(struct m40_answer *answer, const struct m40_tokenizer *tokenizer, const struct m40_stops *stops, const int32_t *prompt,
                               size_t n_prompt, m40llm_error *err);
 void m40_answer_free(struct m40_answer *answer);

@@ -20,6 +20,9 @@ m40llm_status m40_engine_submit(struct m40_engine *engine, const int32_t *prompt
                                 uint64_t *out_id, m40llm_error *err);
 m40llm_status m40_engine_submit_text(struct m40_engine *engine, const char *text, size_t n_bytes, unsigned flags,
                                      const m40llm_request_options *options, uint64_t *out_id, m40llm_error *err);
+/* options->pooling is not NONE. */
+m40llm_status m40_engine_submit_embeddings(struct m40_engine *engine, const int32_t *ids, const size_t *n_ids, size_t n_texts,
+                                           const m40llm_embed_options *options, uint64_t *out_id, m40llm_error *err);
 m40llm_status m40_engine_read(struct m40_engine *engine, uint64_t id, int timeout_ms, m40llm_event *out, m40llm_error *err);
 m40llm_status m40_engine_wait(struct m40_engine *engine, uint64_t id, m40llm_result *result, m40llm_error *err);
 void m40_engine_forget(struct m40_engine *engine, uint64_t id);

@@ -1,5 +1,6 @@
 #include "engine/prefix_cache.h"
 #include "backend/backend.h"
+#include "base/hash.h"
 #include "base/mem.h"
 
 #include <assert.h>
@@ -18,12 +19,12 @@ static void forget(void *user, int32_t page)
         c->n_followers[c->parent[page]]--;
 }
 
-m40llm_status m40_prefix_cache_init(struct m40_prefix_cache *c, struct m40_page_pool *pool, m40llm_error *err)
+m40llm_status m40_prefix_cache_init(struct m40_prefix_cache *c, struct m40_page_pool *pool, uint64_t seed, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
     uint32_t n = pool->n_pages;
 
-    *c = (struct m40_prefix_cache){.pool = pool, .n_buckets = 1};
+    *c = (struct m40_prefix_cache){.pool = pool, .seed = seed, .n_buckets = 1};
     while (c->n_buckets < n)
         c->n_buckets *= 2;
     c->buckets = m40_calloc(c->n_buckets, sizeof *c->buckets);
@@ -53,14 +54,12 @@ void m40_prefix_cache_free(struct m40_prefix_cache *c)
     *c = (struct m40_prefix_cache){0};
 }
 
-uint64_t m40_prefix_hash(uint64_t before, const int32_t *ids)
+uint64_t m40_prefix_hash(const struct m40_prefix_cache *c, uint64_t before, const int32_t *ids)
 {
     uint64_t h = before;
 
-    for (uint32_t i = 0; i < M40_KV_PAGE; i++) {
-        h = (h ^ (uint32_t)ids[i]) * 0x9E3779B97F4A7C15u;
-        h ^= h >> 32;
-    }
+    for (uint32_t i = 0; i < M40_KV_PAGE; i += 2) /* the seed in every step: no two pages agree on the way for all seeds */
+        h = m40_hash_mix((h + c->seed) ^ ((uint64_t)(uint32_t)ids[i + 1] << 32 | (uint32_t)ids[i]));
     return h;
 }
 

@@ -10,6 +10,7 @@
 
 struct m40_prefix_cache {
     struct m40_page_pool *pool;
+    uint64_t seed;         /* of hashes */
     uint32_t n_buckets;    /* a power of two */
     int32_t *buckets;      /* [n_buckets]: first page, or -1 */
     int32_t *next;         /* [n_pages]: the next page in the bucket, or -1 */
@@ -19,12 +20,12 @@ struct m40_prefix_cache {
     uint32_t *n_followers; /* [n_pages]: known pages whose parent it is */
 };
 
-/* Takes over the pool's on_evict. */
-m40llm_status m40_prefix_cache_init(struct m40_prefix_cache *cache, struct m40_page_pool *pool, m40llm_error *err);
+/* Takes over the pool's on_evict. seed: any number; a secret one keeps others from finding pages whose hashes collide. */
+m40llm_status m40_prefix_cache_init(struct m40_prefix_cache *cache, struct m40_page_pool *pool, uint64_t seed, m40llm_error *err);
 void m40_prefix_cache_free(struct m40_prefix_cache *cache);
 
 /* The hash of a page whose predecessor has the hash `before` (0: there is none). */
-uint64_t m40_prefix_hash(uint64_t before, const int32_t *ids);
+uint64_t m40_prefix_hash(const struct m40_prefix_cache *cache, uint64_t before, const int32_t *ids);
 /* The page that holds these M40_KV_PAGE ids behind `parent` (-1: at the beginning); -1: none is known. */
 int32_t m40_prefix_find(const struct m40_prefix_cache *cache, uint64_t hash, int32_t parent, const int32_t *ids);
 /* Makes a page known, which is in use and full, whose parent is -1 or known, and whose content is not yet known. */

@@ -73,25 +73,53 @@ uint64_t m40_sampler_random(uint64_t seed, uint32_t choice, uint32_t pos)
     return mix(mix(seed + 0x9E3779B97F4A7C15u) ^ ((uint64_t)choice << 32 | pos));
 }
 
-/* Each token of the window once: `counts` both gathers and, cleared on the way, says that a token was done. */
-static void apply_penalties(struct m40_sampler *s, float *logits, const int32_t *window, size_t n)
+/* The last n tokens, or as many as there are, as two runs. */
+static struct m40_history window_of(const struct m40_history *h, size_t n)
+{
+    struct m40_history w = *h;
+
+    if (w.n_answer > n)
+        w.n_answer = n;
+    if (w.n_prompt > n - w.n_answer)
+        w.n_prompt = n - w.n_answer;
+    w.prompt = w.n_prompt ? h->prompt + (h->n_prompt - w.n_prompt) : NULL;
+    w.answer = w.n_answer ? h->answer + (h->n_answer - w.n_answer) : NULL;
+    return w;
+}
+
+static void count_tokens(struct m40_sampler *s, const int32_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        s->counts[ids[i]]++;
+}
+
+/* Each token once: `counts`, cleared on the way, says that one was done. */
+static void penalize(struct m40_sampler *s, float *logits, const int32_t *ids, size_t n)
 {
     const m40llm_sampling *p = &s->params;
 
-    if (!has_penalty(p))
-        return;
-    for (size_t i = 0; i < n; i++)
-        s->counts[window[i]]++;
     for (size_t i = 0; i < n; i++) {
-        float *logit = &logits[window[i]];
-        uint32_t count = s->counts[window[i]];
+        float *logit = &logits[ids[i]];
+        uint32_t count = s->counts[ids[i]];
 
         if (count == 0)
             continue;
-        s->counts[window[i]] = 0;
+        s->counts[ids[i]] = 0;
         *logit = *logit > 0 ? *logit / p->repeat_penalty : *logit * p->repeat_penalty;
         *logit = *logit - (float)count * p->frequency_penalty - p->presence_penalty;
     }
+}
+
+static void apply_penalties(struct m40_sampler *s, float *logits, const struct m40_history *history)
+{
+    struct m40_history w = window_of(history, s->params.penalty_last_n);
+
+    if (!has_penalty(&s->params))
+        return;
+    count_tokens(s, w.prompt, w.n_prompt);
+    count_tokens(s, w.answer, w.n_answer);
+    penalize(s, logits, w.prompt, w.n_prompt);
+    penalize(s, logits, w.answer, w.n_answer);
 }
 
 bool m40_sampler_is_plain(const struct m40_sampler *s)
@@ -111,13 +139,12 @@ struct m40_sample_row m40_sampler_row(const struct m40_sampler *s, uint32_t choi
     return (struct m40_sample_row){m40_sampler_random(p->seed, choice, pos), s->inv_temperature, p->top_p, s->min_z, p->top_k};
 }
 
-int32_t m40_sampler_choose(struct m40_sampler *s, float *logits, const int32_t *history, size_t n_history, uint32_t choice, uint32_t pos)
+int32_t m40_sampler_choose(struct m40_sampler *s, float *logits, const struct m40_history *history, uint32_t choice, uint32_t pos)
 {
-    size_t window = n_history < s->params.penalty_last_n ? n_history : s->params.penalty_last_n;
     struct m40_sample_row row = m40_sampler_row(s, choice, pos);
 
     for (size_t i = 0; i < s->params.n_bias; i++)
         logits[s->bias[i].id] += s->bias[i].bias;
-    apply_penalties(s, logits, history + n_history - window, window);
+    apply_penalties(s, logits, history);
     return m40_sample(logits, (uint32_t)s->n_vocab, &row);
 }

@@ -20,8 +20,14 @@ struct m40_sampler {
 m40llm_status m40_sampler_init(struct m40_sampler *sampler, const m40llm_sampling *params, size_t n_vocab, m40llm_error *err);
 void m40_sampler_free(struct m40_sampler *sampler);
 
-/* The token for position `pos`. logits: [n_vocab], changed by bias and penalties. history: all tokens before it, prompt and answer. */
-int32_t m40_sampler_choose(struct m40_sampler *sampler, float *logits, const int32_t *history, size_t n_history, uint32_t choice, uint32_t pos);
+/* The tokens before the one that is chosen. */
+struct m40_history {
+    const int32_t *prompt, *answer;
+    size_t n_prompt, n_answer;
+};
+
+/* The token for position `pos`. logits: [n_vocab], changed by bias and penalties. */
+int32_t m40_sampler_choose(struct m40_sampler *sampler, float *logits, const struct m40_history *history, uint32_t choice, uint32_t pos);
 
 /* Whether m40_sampler_choose takes the logits as they are, so that a backend can choose instead, by m40_sampler_row; and whether it takes the likeliest token of these. */
 bool m40_sampler_is_plain(const struct m40_sampler *sampler);

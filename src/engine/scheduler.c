@@ -20,12 +20,14 @@ m40llm_status m40_scheduler_init(struct m40_scheduler *s, const struct m40_sched
     m40_pace_init(&s->pace, limits->step_growth, limits->n_chunk);
     M40_TRY(m40_page_pool_init(&s->pool, limits->n_pages, err));
     if (limits->has_cache)
-        M40_TRY(m40_prefix_cache_init(&s->cache, &s->pool, err));
+        M40_TRY(m40_prefix_cache_init(&s->cache, &s->pool, limits->hash_seed, err));
     s->page_table = m40_calloc((size_t)limits->n_slots * limits->n_slot_pages, sizeof *s->page_table);
     s->running = m40_calloc(limits->n_slots, sizeof *s->running);
     s->free_slots = m40_calloc(limits->n_slots, sizeof *s->free_slots);
     s->items = m40_calloc(limits->n_slots, sizeof *s->items);
-    M40_FAIL_IF(!s->page_table || !s->running || !s->free_slots || !s->items, M40LLM_NO_MEMORY, "scheduler of %u sequences", limits->n_slots);
+    s->lane_items = m40_calloc(limits->n_slots, sizeof *s->lane_items);
+    M40_FAIL_IF(!s->page_table || !s->running || !s->free_slots || !s->items || !s->lane_items, M40LLM_NO_MEMORY, "scheduler of %u sequences",
+                limits->n_slots);
     for (uint32_t i = 0; i < limits->n_slots; i++)
         s->free_slots[i] = limits->n_slots - 1 - i;
     return M40LLM_OK;
@@ -42,37 +44,22 @@ void m40_scheduler_free(struct m40_scheduler *s)
     m40_free(s->running);
     m40_free(s->free_slots);
     m40_free(s->items);
+    m40_free(s->lane_items);
     *s = (struct m40_scheduler){0};
-}
-
-static bool is_before(const struct m40_sequence *a, const struct m40_sequence *b)
-{
-    if (a->key != b->key)
-        return a->key < b->key;
-    return a->order != b->order ? a->order < b->order : a->choice < b->choice;
 }
 
 /* ---- waiting and running ---- */
 
 void m40_scheduler_add(struct m40_scheduler *s, struct m40_sequence *sequence)
 {
-    struct m40_sequence *before = s->last_waiting; /* mostly it has come last */
-
-    while (before && is_before(sequence, before))
-        before = before->prev;
-    sequence->prev = before;
-    sequence->next = before ? before->next : s->waiting;
-    *(before ? &before->next : &s->waiting) = sequence;
-    *(sequence->next ? &sequence->next->prev : &s->last_waiting) = sequence;
+    m40_waiting_add(&s->waiting, sequence);
     sequence->state = M40_SEQUENCE_WAITING;
     s->n_waiting++;
 }
 
 static void stop_waiting(struct m40_scheduler *s, struct m40_sequence *sequence)
 {
-    *(sequence->prev ? &sequence->prev->next : &s->waiting) = sequence->next;
-    *(sequence->next ? &sequence->next->prev : &s->last_waiting) = sequence->prev;
-    sequence->next = sequence->prev = NULL;
+    m40_waiting_remove(&s->waiting, sequence);
     s->n_waiting--;
 }
 
@@ -80,7 +67,7 @@ static void start_running(struct m40_scheduler *s, struct m40_sequence *sequence
 {
     uint32_t i = s->n_running, slot = s->free_slots[s->limits.n_slots - s->n_running - 1];
 
-    for (; i > 0 && is_before(sequence, s->running[i - 1]); i--)
+    for (; i > 0 && m40_sequence_is_before(sequence, s->running[i - 1]); i--)
         s->running[i] = s->running[i - 1];
     s->running[i] = sequence;
     s->n_running++;
@@ -109,6 +96,7 @@ static void stop_running(struct m40_scheduler *s, struct m40_sequence *sequence)
 
 void m40_scheduler_remove(struct m40_scheduler *s, struct m40_sequence *sequence)
 {
+    assert(!sequence->is_in_lane);
     if (sequence->state == M40_SEQUENCE_WAITING)
         stop_waiting(s, sequence);
     else if (sequence->state == M40_SEQUENCE_RUNNING)
@@ -118,6 +106,7 @@ void m40_scheduler_remove(struct m40_scheduler *s, struct m40_sequence *sequence
 
 static void preempt(struct m40_scheduler *s, struct m40_sequence *sequence)
 {
+    assert(!sequence->is_in_lane);
     stop_running(s, sequence);
     sequence->n_preemptions++;
     s->n_preemptions++;
@@ -143,7 +132,7 @@ static void share_page(struct m40_scheduler *s, struct m40_sequence *sequence, i
 
 static bool is_searching(const struct m40_scheduler *s, const struct m40_sequence *sequence)
 {
-    return s->limits.has_cache && sequence->uses_cache && !sequence->all_logits;
+    return s->limits.has_cache && sequence->uses_cache && !sequence->all_logits && !sequence->needs_all_rows;
 }
 
 /* Full pages that may be shared: the last token is always evaluated, for its logits. */
@@ -177,7 +166,7 @@ static bool waits_for_leader(const struct m40_sequence *sequence)
 static struct need find_need(const struct m40_scheduler *s, const struct m40_sequence *sequence)
 {
     struct need need = {.from_leader = leads(sequence)};
-    int32_t page = -1;
+    int32_t page = -1, copy[M40_KV_PAGE];
 
     if (need.from_leader) {
         need.n_shared = n_shareable(sequence);
@@ -186,8 +175,8 @@ static struct need find_need(const struct m40_scheduler *s, const struct m40_seq
     if (!is_searching(s, sequence))
         return need;
     for (uint32_t i = 0; i < n_shareable(sequence); i++) {
-        const int32_t *ids = sequence->tokens + (size_t)i * M40_KV_PAGE;
-        uint64_t hash = m40_prefix_hash(need.hash, ids);
+        const int32_t *ids = m40_sequence_page(sequence, i, copy);
+        uint64_t hash = m40_prefix_hash(&s->cache, need.hash, ids);
 
         page = m40_prefix_find(&s->cache, hash, page, ids);
         if (page < 0)
@@ -215,13 +204,13 @@ static bool fits(const struct m40_scheduler *s, const struct m40_sequence *seque
 
 static void share_found(struct m40_scheduler *s, struct m40_sequence *sequence, const struct need *need)
 {
-    int32_t page = -1;
+    int32_t page = -1, copy[M40_KV_PAGE];
     uint64_t hash = 0;
 
     for (uint32_t i = 0; i < need->n_shared; i++) {
-        const int32_t *ids = sequence->tokens + (size_t)i * M40_KV_PAGE;
+        const int32_t *ids = m40_sequence_page(sequence, i, copy);
 
-        hash = m40_prefix_hash(hash, ids);
+        hash = m40_prefix_hash(&s->cache, hash, ids);
         page = m40_prefix_find(&s->cache, hash, page, ids);
         share_page(s, sequence, page);
     }
@@ -256,21 +245,27 @@ static void admit(struct m40_scheduler *s, struct m40_sequence *sequence, const 
         sequence->n_seen = sequence->n_evaluated;
 }
 
-/* The next that waits and can be admitted, admitted; NULL: there is none. Nobody overtakes one that waits for pages. */
-static struct m40_sequence *admit_next(struct m40_scheduler *s)
+/* The next that can be admitted if there are pages; NULL: there is none. Nobody overtakes one that waits for pages. */
+static struct m40_sequence *next_waiting(const struct m40_scheduler *s)
 {
-    struct m40_sequence *sequence = s->waiting;
-    struct need need;
+    struct m40_sequence *sequence = s->waiting.first[0];
 
+    if (s->n_running == s->limits.n_slots)
+        return NULL;
     while (sequence && waits_for_leader(sequence))
-        sequence = sequence->next;
-    if (!sequence || s->n_running == s->limits.n_slots)
-        return NULL;
-    need = find_need(s, sequence);
-    if (!fits(s, sequence, &need))
-        return NULL;
-    admit(s, sequence, &need);
+        sequence = sequence->next[0];
     return sequence;
+}
+
+/* false: there are not enough pages. */
+static bool try_admit(struct m40_scheduler *s, struct m40_sequence *sequence)
+{
+    struct need need = find_need(s, sequence);
+
+    if (!fits(s, sequence, &need))
+        return false;
+    admit(s, sequence, &need);
+    return true;
 }
 
 /* ---- the plan ---- */
@@ -291,7 +286,7 @@ static void plan_answers(struct m40_scheduler *s)
     for (uint32_t i = 0; i < s->n_running; i++) {
         struct m40_sequence *sequence = s->running[i];
 
-        if (n_left(sequence) != 1)
+        if (n_left(sequence) != 1 || sequence->is_in_lane)
             continue;
         while (i < s->n_running && sequence->n_pages < m40_pages_of(sequence->n_tokens)) {
             if (m40_pages_available(&s->pool) > 0)
@@ -305,10 +300,39 @@ static void plan_answers(struct m40_scheduler *s)
     s->n_answer_rows = s->n_items;
 }
 
-/* What prompts may still add to a step. */
+bool m40_scheduler_may_preempt(const struct m40_scheduler *s)
+{
+    uint32_t n_wanted = 0;
+
+    for (uint32_t i = 0; i < s->n_running; i++)
+        n_wanted += n_left(s->running[i]) == 1 && !s->running[i]->is_in_lane && s->running[i]->n_pages < m40_pages_of(s->running[i]->n_tokens);
+    return n_wanted > m40_pages_available(&s->pool);
+}
+
+/* What prompts may still add to a step, and to the lane. */
 struct budget {
-    uint32_t n_rows, n_all_logits;
+    uint32_t n_rows, n_all_logits, n_lane_rows;
 };
+
+/* Those that need nothing but K and V of a prompt's tokens. */
+static bool uses_lane(const struct m40_scheduler *s, const struct m40_sequence *sequence)
+{
+    return s->limits.has_lane && !sequence->all_logits && !sequence->needs_all_rows;
+}
+
+/* All but the last token, which is evaluated with the answers. */
+static void plan_lane(struct m40_scheduler *s, struct m40_sequence *sequence, struct budget *budget)
+{
+    uint32_t n = n_left(sequence) - 1;
+
+    if (n > budget->n_lane_rows)
+        n = budget->n_lane_rows;
+    if (n == 0)
+        return;
+    budget->n_lane_rows -= n;
+    sequence->is_in_lane = true;
+    s->lane_items[s->n_lane_items++] = (struct m40_plan_item){sequence, n};
+}
 
 static void plan_prompt(struct m40_scheduler *s, struct m40_sequence *sequence, struct budget *budget)
 {
@@ -327,6 +351,14 @@ static void plan_prompt(struct m40_scheduler *s, struct m40_sequence *sequence, 
         add_item(s, sequence, n);
 }
 
+static void plan_any(struct m40_scheduler *s, struct m40_sequence *sequence, struct budget *budget)
+{
+    if (uses_lane(s, sequence) && n_left(sequence) > 1)
+        plan_lane(s, sequence, budget);
+    else
+        plan_prompt(s, sequence, budget);
+}
+
 void m40_scheduler_plan(struct m40_scheduler *s)
 {
     struct budget budget = {.n_all_logits = s->limits.n_all_logits};
@@ -335,11 +367,12 @@ void m40_scheduler_plan(struct m40_scheduler *s)
     s->n_items = s->n_prompt_rows = 0;
     plan_answers(s);
     budget.n_rows = m40_pace_rows(&s->pace, s->n_answer_rows);
-    for (uint32_t i = 0; i < s->n_running && budget.n_rows > 0; i++)
-        if (n_left(s->running[i]) > 1)
-            plan_prompt(s, s->running[i], &budget);
-    while (budget.n_rows > 0 && (sequence = admit_next(s)) != NULL)
-        plan_prompt(s, sequence, &budget);
+    budget.n_lane_rows = s->n_lane_items == 0 ? s->limits.n_chunk : 0;
+    for (uint32_t i = 0; i < s->n_running; i++)
+        if (n_left(s->running[i]) > 1 && !s->running[i]->is_in_lane)
+            plan_any(s, s->running[i], &budget);
+    while ((sequence = next_waiting(s)) != NULL && (uses_lane(s, sequence) ? budget.n_lane_rows : budget.n_rows) > 0 && try_admit(s, sequence))
+        plan_any(s, sequence, &budget);
 }
 
 /* ---- after the step ---- */
@@ -348,8 +381,9 @@ void m40_scheduler_plan(struct m40_scheduler *s)
 static void learn_page(struct m40_scheduler *s, struct m40_sequence *sequence)
 {
     uint32_t i = sequence->n_known;
-    const int32_t *ids = sequence->tokens + (size_t)i * M40_KV_PAGE;
-    uint64_t hash = m40_prefix_hash(sequence->hash, ids);
+    int32_t copy[M40_KV_PAGE];
+    const int32_t *ids = m40_sequence_page(sequence, i, copy);
+    uint64_t hash = m40_prefix_hash(&s->cache, sequence->hash, ids);
     int32_t parent = i > 0 ? sequence->pages[i - 1] : -1, known = m40_prefix_find(&s->cache, hash, parent, ids);
 
     if (known < 0) {
@@ -363,21 +397,35 @@ static void learn_page(struct m40_scheduler *s, struct m40_sequence *sequence)
     sequence->n_known++;
 }
 
+/* So many rows more of it are. */
+static void note_evaluated(struct m40_scheduler *s, struct m40_sequence *sequence, uint32_t n_rows)
+{
+    uint32_t end = sequence->n_evaluated + n_rows, prompt_end = end < sequence->n_prompt ? end : sequence->n_prompt;
+
+    if (sequence->n_evaluated < sequence->n_seen)
+        s->n_recomputed += (end < sequence->n_seen ? end : sequence->n_seen) - sequence->n_evaluated;
+    if (sequence->n_seen < prompt_end)
+        s->n_prompt_tokens += prompt_end - sequence->n_seen;
+    sequence->n_evaluated = end;
+    if (sequence->n_seen < end)
+        sequence->n_seen = end;
+    while (s->limits.has_cache && sequence->uses_cache && sequence->n_known < end / M40_KV_PAGE)
+        learn_page(s, sequence);
+}
+
 void m40_scheduler_done(struct m40_scheduler *s, uint64_t ns)
 {
     m40_pace_measured(&s->pace, s->n_answer_rows, s->n_prompt_rows, ns);
-    for (uint32_t i = 0; i < s->n_items; i++) {
-        struct m40_sequence *sequence = s->items[i].sequence;
-        uint32_t end = sequence->n_evaluated + s->items[i].n_rows, prompt_end = end < sequence->n_prompt ? end : sequence->n_prompt;
+    for (uint32_t i = 0; i < s->n_items; i++)
+        note_evaluated(s, s->items[i].sequence, s->items[i].n_rows);
+}
 
-        if (sequence->n_evaluated < sequence->n_seen)
-            s->n_recomputed += (end < sequence->n_seen ? end : sequence->n_seen) - sequence->n_evaluated;
-        if (sequence->n_seen < prompt_end)
-            s->n_prompt_tokens += prompt_end - sequence->n_seen;
-        sequence->n_evaluated = end;
-        if (sequence->n_seen < end)
-            sequence->n_seen = end;
-        while (s->limits.has_cache && sequence->uses_cache && sequence->n_known < end / M40_KV_PAGE)
-            learn_page(s, sequence);
+void m40_scheduler_lane_done(struct m40_scheduler *s, bool is_whole)
+{
+    for (uint32_t i = 0; i < s->n_lane_items; i++) {
+        s->lane_items[i].sequence->is_in_lane = false;
+        if (is_whole)
+            note_evaluated(s, s->lane_items[i].sequence, s->lane_items[i].n_rows);
     }
+    s->n_lane_items = 0;
 }

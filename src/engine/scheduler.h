@@ -9,7 +9,7 @@
 #define M40_ENGINE_SCHEDULER_H
 
 #include "engine/pace.h"
-#include "engine/sequence.h"
+#include "engine/waiting.h"
 
 struct m40_scheduler_limits {
     uint32_t n_slots;      /* sequences that run at once */
@@ -19,6 +19,8 @@ struct m40_scheduler_limits {
     uint32_t n_all_logits; /* of those, rows of sequences that want all logits */
     double step_growth;    /* see pace.h */
     bool has_cache;
+    bool has_lane;      /* prompts are evaluated beside the steps, but for their last token */
+    uint64_t hash_seed; /* see prefix_cache.h */
 };
 
 /* Tokens n_evaluated .. n_evaluated + n_rows - 1 of a sequence. */
@@ -35,8 +37,8 @@ struct m40_scheduler {
     int32_t *page_table;           /* [n_slots][n_slot_pages] */
     struct m40_sequence **running; /* [n_running], in order */
     uint32_t n_running;
-    uint32_t *free_slots;                        /* [n_slots - n_running] */
-    struct m40_sequence *waiting, *last_waiting; /* a list in order */
+    uint32_t *free_slots; /* [n_slots - n_running] */
+    struct m40_waiting waiting;
     uint32_t n_waiting;
     uint64_t n_prompt_tokens, n_recomputed; /* rows of prompts that were evaluated for the first time; all rows that were evaluated again */
     uint64_t n_preemptions, n_lookups, n_hits, n_cached_tokens;
@@ -44,6 +46,8 @@ struct m40_scheduler {
     /* The plan. */
     struct m40_plan_item *items; /* [n_items] */
     uint32_t n_items;
+    struct m40_plan_item *lane_items; /* [n_lane_items]: what the lane is given, or is at */
+    uint32_t n_lane_items;
     uint32_t n_answer_rows, n_prompt_rows; /* rows of sequences of which one token is left to evaluate, and others */
 };
 
@@ -54,13 +58,17 @@ void m40_scheduler_free(struct m40_scheduler *s);
 /* The place in the order of what was submitted at submitted_ns. */
 int64_t m40_scheduler_key(uint64_t submitted_ns, int priority);
 
-/* One more sequence; key, order, choice, leader, uses_cache and all_logits are set. A leader comes before its followers, in the order too. */
+/* One more sequence; key, order, choice, leader, uses_cache, all_logits and needs_all_rows are set. A leader comes before its followers, in the order too. */
 void m40_scheduler_add(struct m40_scheduler *s, struct m40_sequence *sequence);
 /* The sequence has ended or is given up: its pages are released, and it is ENDED. */
 void m40_scheduler_remove(struct m40_scheduler *s, struct m40_sequence *sequence);
 
-/* Plans the next step; with sequences in it, the plan is never empty. */
+/* Plans the next step, and with a lane that has nothing to do also what it is to do; with sequences in it, not both are empty. */
 void m40_scheduler_plan(struct m40_scheduler *s);
+/* Whether the next plan may take a sequence's pages away: then the lane must have come to its end before. Nor may a sequence be removed that is in it. */
+bool m40_scheduler_may_preempt(const struct m40_scheduler *s);
+/* What the lane was given is done, or (is_whole false) has failed. */
+void m40_scheduler_lane_done(struct m40_scheduler *s, bool is_whole);
 /* The plan was carried out and took so long: tokens count as evaluated, full pages become known to the prefix cache. */
 void m40_scheduler_done(struct m40_scheduler *s, uint64_t ns);
 

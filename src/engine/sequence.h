@@ -7,6 +7,8 @@
 #include "engine/prefix_cache.h"
 #include "engine/sampler.h"
 
+enum { M40_WAITING_LEVELS = 10 };
+
 enum m40_sequence_state {
     M40_SEQUENCE_WAITING, /* has no slot and no pages: new, or pre-empted */
     M40_SEQUENCE_RUNNING, /* has a slot, and pages for all its tokens but the newest */
@@ -21,14 +23,17 @@ struct m40_sequence {
     uint32_t choice;                   /* of its request */
     const struct m40_sequence *leader; /* choice 0 of its request, whose pages of the prompt it shares; NULL: it is choice 0 */
     bool uses_cache, all_logits;
-    struct m40_sequence *next, *prev; /* while waiting */
+    bool is_in_lane;                               /* rows of it are under way there: its pages must stay */
+    bool needs_all_rows;                           /* every token is to be evaluated: nothing is taken from the prefix cache */
+    struct m40_sequence *next[M40_WAITING_LEVELS]; /* while waiting: see waiting.h */
     uint32_t slot;
     int32_t *pages; /* [n_pages], the slot's row of the page table */
     uint32_t n_pages;
 
-    int32_t *tokens; /* [capacity]: prompt, then answer */
-    uint32_t n_tokens, capacity, n_prompt;
-    uint32_t n_evaluated; /* tokens whose K and V are in the cache */
+    const int32_t *prompt;                 /* [n_prompt]: the request's, which its choices share */
+    int32_t *generated;                    /* [capacity - n_prompt] */
+    uint32_t n_tokens, capacity, n_prompt; /* tokens: prompt, then answer */
+    uint32_t n_evaluated;                  /* tokens whose K and V are in the cache */
     uint32_t n_generated;
     uint32_t n_seen;   /* the greatest n_evaluated so far: what is evaluated below it, is evaluated again */
     uint32_t n_known;  /* pages at the beginning that the prefix cache knows */
@@ -45,10 +50,25 @@ struct m40_sequence {
     uint64_t started_ns, first_token_ns, last_token_ns;
 };
 
-/* Zeroed memory becomes a sequence that waits, with a copy of the prompt; sampler and answer are the caller's to set up. */
+/* Zeroed memory becomes a sequence that waits. The prompt must outlive it; sampler and answer are the caller's to set up. */
 m40llm_status m40_sequence_init(struct m40_sequence *s, const int32_t *prompt, uint32_t n_prompt, uint32_t n_max_tokens, uint32_t n_ctx,
                                 m40llm_error *err);
 void m40_sequence_free(struct m40_sequence *s);
+
+/* i < n_tokens */
+static inline int32_t m40_sequence_token(const struct m40_sequence *s, uint32_t i)
+{
+    return i < s->n_prompt ? s->prompt[i] : s->generated[i - s->n_prompt];
+}
+
+/* One more; n_tokens < capacity. */
+static inline void m40_sequence_push(struct m40_sequence *s, int32_t id)
+{
+    s->generated[s->n_tokens++ - s->n_prompt] = id;
+}
+
+/* The tokens of page i, which is full; in `copy` [M40_KV_PAGE] where the answer begins inside it. */
+const int32_t *m40_sequence_page(const struct m40_sequence *s, uint32_t i, int32_t *copy);
 
 /* How many pages hold n tokens. */
 static inline uint32_t m40_pages_of(uint32_t n_tokens)

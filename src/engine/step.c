@@ -3,6 +3,7 @@
 #include "engine/engine_internal.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/embedding.h"
 #include "engine/logprobs.h"
 
 #include <math.h>
@@ -35,28 +36,25 @@ void m40_engine_tell(struct m40_engine *e, struct m40_request *r, const m40llm_e
         r->options.on_event(r->options.user, event);
         return;
     }
-    node = m40_event_copy(event);
+    pthread_mutex_lock(&e->lock);
+    node = m40_event_take_node(&e->event_pool, event);
+    pthread_mutex_unlock(&e->lock);
+    node = m40_event_fill(node, event);
     if (!node && r->error.code == M40LLM_OK)
         m40_fail(&r->error, M40LLM_NO_MEMORY, "request %llu: no memory for an event", (unsigned long long)r->id);
     if (!node)
         return;
     pthread_mutex_lock(&e->lock);
-    if (r->last)
-        r->last->next = node;
-    else
-        r->first = node;
-    r->last = node;
+    m40_event_append(&r->events, node);
     pthread_cond_broadcast(&r->changed);
     pthread_mutex_unlock(&e->lock);
 }
 
 static void leave_active(struct m40_engine *e, struct m40_request *r)
 {
-    struct m40_request **link = &e->active;
-
-    while (*link != r)
-        link = &(*link)->next;
-    *link = r->next;
+    *r->link = r->next;
+    if (r->next)
+        r->next->link = r->link;
     r->next = e->ending;
     e->ending = r;
 }
@@ -64,20 +62,24 @@ static void leave_active(struct m40_engine *e, struct m40_request *r)
 /* What its choices have come to. */
 static void sum_up(struct m40_request *r)
 {
-    const struct m40_sequence *first = &r->choices[0];
-    m40llm_result result = {
-        .finish = r->error.code == M40LLM_OK ? first->finish : M40LLM_FINISH_ERROR,
-        .n_prompt = first->n_prompt,
-        .queue_ns = first->started_ns ? first->started_ns - r->submitted_ns : 0,
-        .prefill_ns = first->first_token_ns ? first->first_token_ns - first->started_ns : 0,
-        .decode_ns = first->last_token_ns - first->first_token_ns,
-        .n_cached = first->n_cached,
-    };
+    const struct m40_sequence *first = &r->choices[0], *last = first;
+    m40llm_result result = {.struct_size = sizeof result, .finish = r->error.code == M40LLM_OK ? first->finish : M40LLM_FINISH_ERROR};
 
     for (uint32_t i = 0; i < r->options.n_choices; i++) {
-        result.n_generated += r->choices[i].n_generated;
-        result.n_preemptions += r->choices[i].n_preemptions;
+        const struct m40_sequence *s = &r->choices[i];
+
+        result.n_generated += s->n_generated;
+        result.n_preemptions += s->n_preemptions;
+        if (i == 0 || r->pooling) { /* answers have one prompt */
+            result.n_prompt += s->n_prompt;
+            result.n_cached += s->n_cached;
+        }
+        if (r->pooling && s->first_token_ns > last->first_token_ns)
+            last = s;
     }
+    result.queue_ns = first->started_ns ? first->started_ns - r->submitted_ns : 0;
+    result.prefill_ns = first->started_ns && last->first_token_ns ? last->first_token_ns - first->started_ns : 0;
+    result.decode_ns = first->last_token_ns - first->first_token_ns;
     r->result = result;
 }
 
@@ -87,9 +89,14 @@ static void end_choice(struct m40_engine *e, struct m40_sequence *s, m40llm_fini
 
     m40_scheduler_remove(&e->scheduler, s);
     s->finish = finish;
-    m40_engine_tell(
-        e, r,
-        &(m40llm_event){.type = M40LLM_EVENT_FINISH, .id = r->id, .choice = s->choice, .finish = finish, .text = text.data, .n_text = text.n_bytes});
+    m40_engine_tell(e, r,
+                    &(m40llm_event){.struct_size = sizeof(m40llm_event),
+                                    .type = M40LLM_EVENT_FINISH,
+                                    .id = r->id,
+                                    .choice = s->choice,
+                                    .finish = finish,
+                                    .text = text.data,
+                                    .n_text = text.n_bytes});
     if (--r->n_left > 0)
         return;
     sum_up(r);
@@ -125,10 +132,12 @@ static void add_rows(struct m40_engine *e, struct m40_batch *batch, struct m40_s
     for (uint32_t k = 0; k < n; k++) {
         uint32_t pos = s->n_evaluated + k, row = batch->n_tokens++;
 
-        e->ids[row] = s->tokens[pos];
+        e->ids[row] = m40_sequence_token(s, pos);
         e->pos[row] = (int32_t)pos;
         e->slot[row] = (int32_t)s->slot;
-        if (pos + 1 == s->n_tokens || (s->all_logits && pos >= s->n_seen)) {
+        if (s->request->pooling) {
+            batch->wants_hidden = true;
+        } else if (pos + 1 == s->n_tokens || (s->all_logits && pos >= s->n_seen)) {
             e->row_owner[batch->n_logits] = s;
             e->logit_rows[batch->n_logits++] = (int32_t)row;
         }
@@ -197,13 +206,54 @@ fail:
     return status;
 }
 
+/* ---- embeddings ---- */
+
+static float *pooled_of(const struct m40_engine *e, const struct m40_sequence *s)
+{
+    return e->pooled + (size_t)s->slot * e->model->config.n_embd;
+}
+
+/* Hidden states of rows first .. first + n - 1 of the batch, which are the next n of the sequence. What was pre-empted begins anew. */
+static m40llm_status pool_rows(struct m40_engine *e, const struct m40_sequence *s, uint32_t first, uint32_t n, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    m40llm_pooling pooling = s->request->pooling;
+    uint32_t is_end = s->n_evaluated + n == s->n_tokens;
+
+    for (uint32_t k = pooling == M40LLM_POOLING_LAST ? n - is_end : 0, n_read; k < n; k += n_read) {
+        n_read = n - k < M40_HIDDEN_ROWS ? n - k : M40_HIDDEN_ROWS;
+        M40_TRY(m40_forward_read_hidden(e->forward, first + k, n_read, e->hidden, err));
+        m40_embedding_add(pooling, pooled_of(e, s), e->hidden, s->n_evaluated + k, n_read, e->model->config.n_embd);
+    }
+fail:
+    return status;
+}
+
+static m40llm_status pool_all(struct m40_engine *e, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    uint32_t row = 0;
+
+    for (uint32_t i = 0; i < e->scheduler.n_items; row += e->scheduler.items[i++].n_rows) {
+        const struct m40_plan_item *item = &e->scheduler.items[i];
+
+        if (item->sequence->request->pooling)
+            M40_TRY(pool_rows(e, item->sequence, row, item->n_rows, err));
+    }
+fail:
+    return status;
+}
+
+/* ---- running it ---- */
+
 static m40llm_status run_batch(struct m40_engine *e, const struct m40_batch *batch, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
 
     switch (choose_end(e, batch)) {
     case M40_STEP_LOGITS:
-        return m40_forward_step(e->forward, batch, e->logits, err);
+        M40_TRY(m40_forward_step(e->forward, batch, e->logits, err));
+        return batch->wants_hidden ? pool_all(e, err) : M40LLM_OK;
     case M40_STEP_ARGMAX:
         M40_TRY(m40_forward_step_greedy(e->forward, batch, e->chosen, err));
         break;
@@ -213,6 +263,8 @@ static m40llm_status run_batch(struct m40_engine *e, const struct m40_batch *bat
         break;
     }
     M40_TRY(read_needed_logits(e, batch, err));
+    if (batch->wants_hidden)
+        M40_TRY(pool_all(e, err));
 fail:
     return status;
 }
@@ -230,7 +282,8 @@ static int32_t choose_on_host(struct m40_engine *e, struct m40_sequence *s, floa
         for (size_t i = 0; i < o->n_stop_tokens; i++)
             logits[o->stop_tokens[i]] = -INFINITY;
     }
-    return m40_sampler_choose(&s->sampler, logits, s->tokens, s->n_tokens, s->choice, s->n_tokens);
+    return m40_sampler_choose(&s->sampler, logits, &(struct m40_history){s->prompt, s->generated, s->n_prompt, s->n_tokens - s->n_prompt}, s->choice,
+                              s->n_tokens);
 }
 
 /* The token of a row, and what options.logprobs asks for in *event. top: [M40LLM_MAX_TOP_LOGPROBS]. */
@@ -272,7 +325,7 @@ static void note_time(struct m40_engine *e, struct m40_sequence *s, uint64_t now
 static void advance(struct m40_engine *e, struct m40_sequence *s, uint32_t row, uint64_t now)
 {
     struct m40_request *r = s->request;
-    m40llm_event event = {.type = M40LLM_EVENT_TOKEN, .id = r->id, .choice = s->choice, .pos = s->n_tokens};
+    m40llm_event event = {.struct_size = sizeof event, .type = M40LLM_EVENT_TOKEN, .id = r->id, .choice = s->choice, .pos = s->n_tokens};
     m40llm_token_logprob top[M40LLM_MAX_TOP_LOGPROBS];
     m40llm_error *err = r->error.code == M40LLM_OK ? &r->error : NULL;
     struct m40_str text;
@@ -288,7 +341,7 @@ static void advance(struct m40_engine *e, struct m40_sequence *s, uint32_t row, 
         flush_and_end(e, s, M40LLM_FINISH_STOP);
         return;
     }
-    s->tokens[s->n_tokens++] = event.token;
+    m40_sequence_push(s, event.token);
     s->n_generated++;
     e->working.n_generated_tokens++;
     if (m40_answer_push(&s->answer, event.token, s->n_generated >= r->options.n_min_tokens, &text, &is_stopped, err) != M40LLM_OK)
@@ -302,7 +355,21 @@ static void advance(struct m40_engine *e, struct m40_sequence *s, uint32_t row, 
         flush_and_end(e, s, M40LLM_FINISH_LENGTH);
 }
 
-static void tell_prefill(struct m40_engine *e, struct m40_sequence *s)
+/* All of its tokens are evaluated. */
+static void finish_embedding(struct m40_engine *e, struct m40_sequence *s, uint64_t now)
+{
+    struct m40_request *r = s->request;
+    m40llm_event event = {.struct_size = sizeof event, .type = M40LLM_EVENT_EMBEDDING, .id = r->id, .choice = s->choice};
+
+    note_time(e, s, now);
+    event.embedding = pooled_of(e, s);
+    event.n_embedding = e->model->config.n_embd;
+    m40_embedding_finish(r->pooling, pooled_of(e, s), s->n_prompt, e->model->config.n_embd);
+    m40_engine_tell(e, r, &event);
+    end_choice(e, s, M40LLM_FINISH_LENGTH, (struct m40_str){"", 0});
+}
+
+void m40_engine_tell_prefill(struct m40_engine *e, struct m40_sequence *s)
 {
     struct m40_request *r = s->request;
     uint32_t n_done = s->n_evaluated < s->n_prompt ? s->n_evaluated : s->n_prompt;
@@ -310,7 +377,7 @@ static void tell_prefill(struct m40_engine *e, struct m40_sequence *s)
     if (s->choice > 0 || n_done <= r->n_prefill_told)
         return;
     r->n_prefill_told = n_done;
-    m40_engine_tell(e, r, &(m40llm_event){.type = M40LLM_EVENT_PREFILL, .id = r->id, .n_done = n_done});
+    m40_engine_tell(e, r, &(m40llm_event){.struct_size = sizeof(m40llm_event), .type = M40LLM_EVENT_PREFILL, .id = r->id, .n_done = n_done});
 }
 
 /* Logits come in the order of the plan's items. */
@@ -326,8 +393,10 @@ static void take_results(struct m40_engine *e, const struct m40_batch *batch, ui
             if (s->request->options.on_logits)
                 s->request->options.on_logits(s->request->options.user, (uint32_t)e->pos[e->logit_rows[next]], e->logits + (size_t)next * n_vocab,
                                               n_vocab);
-        tell_prefill(e, s);
-        if (next > first && s->n_evaluated == s->n_tokens)
+        m40_engine_tell_prefill(e, s);
+        if (s->request->pooling && s->n_evaluated == s->n_tokens)
+            finish_embedding(e, s, now);
+        else if (next > first && s->n_evaluated == s->n_tokens)
             advance(e, s, next - 1, now);
     }
 }
@@ -340,15 +409,37 @@ static void fail_all(struct m40_engine *e, const m40llm_error *error)
             e->scheduler.items[i].sequence->request->error = *error;
 }
 
+static void end_if_failed(struct m40_engine *e, struct m40_request *r)
+{
+    if (r->error.code == M40LLM_OK)
+        return;
+    m40_engine_settle(e, true); /* another of its choices may be in the lane */
+    m40_engine_end_request(e, r, M40LLM_FINISH_ERROR);
+}
+
+/* Nothing fails outside of steps. */
 static void end_failed(struct m40_engine *e)
 {
-    struct m40_request *next;
+    for (uint32_t i = 0; i < e->scheduler.n_items; i++)
+        end_if_failed(e, e->scheduler.items[i].sequence->request);
+    for (uint32_t i = 0; i < e->n_lane_failed; i++)
+        end_if_failed(e, e->scheduler.lane_items[i].sequence->request);
+    e->n_lane_failed = 0;
+}
 
-    for (struct m40_request *r = e->active; r; r = next) {
-        next = r->next;
-        if (r->error.code != M40LLM_OK)
-            m40_engine_end_request(e, r, M40LLM_FINISH_ERROR);
+/* false: only the lane has something to do, and has done it. */
+static bool plan(struct m40_engine *e)
+{
+    m40_scheduler_plan(&e->scheduler);
+    if (!e->is_lane_busy && e->scheduler.n_lane_items > 0)
+        m40_engine_start_lane(e);
+    if (e->scheduler.n_items > 0) {
+        e->lane_had_company = true;
+        return true;
     }
+    m40_engine_settle(e, true);
+    end_failed(e);
+    return false;
 }
 
 void m40_engine_step(struct m40_engine *e)
@@ -357,7 +448,9 @@ void m40_engine_step(struct m40_engine *e)
     struct m40_batch batch;
     m40llm_error error;
 
-    m40_scheduler_plan(&e->scheduler);
+    m40_engine_settle(e, m40_scheduler_may_preempt(&e->scheduler));
+    if (!e->active || !plan(e)) /* a lane that failed may have been the last there was */
+        return;
     make_batch(e, &batch, start);
     if (run_batch(e, &batch, &error) == M40LLM_OK) {
         computed = m40_now_ns();
@@ -372,6 +465,11 @@ void m40_engine_step(struct m40_engine *e)
     e->working.step_ns += computed;
     count_time(&e->working.step_times, computed);
     count_value(&e->working.batch_rows, batch.n_tokens, 1);
+    if (e->scheduler.n_answer_rows > 0 && e->scheduler.n_prompt_rows > 0) {
+        e->working.n_mixed_steps++;
+        e->working.n_mixed_prompt_tokens += e->scheduler.n_prompt_rows;
+        e->working.mixed_step_ns += computed;
+    }
     m40_log(&e->model->backend->logger, M40LLM_LOG_TRACE, "step %llu: %u rows, %u logits, %.3f ms", (unsigned long long)e->working.n_steps,
             batch.n_tokens, batch.n_logits, (double)computed * 1e-6);
 }

@@ -63,12 +63,13 @@ fail:
     return status;
 }
 
-/* For steps that are recorded: a bound that stays the same for a while. Pieces of attention are counted 1 to 8 one by one, then in steps of a quarter of the power of two below. */
-static uint32_t round_up_pos(const struct m40_forward *f, uint32_t max_pos)
+/* For steps that are recorded: a bound that stays the same for a while. Pieces of attention are counted 1 to 8 one by one, then in steps of a quarter of the power of two below; where prompts go on,
+ * in powers of two, since they move on fast, and recording takes as long as several steps. */
+static uint32_t round_up_pos(const struct m40_forward *f, uint32_t max_pos, bool has_prompts)
 {
     uint32_t n_pieces = max_pos / M40_ATTN_PIECE + 1, unit = 1, n_ctx = f->limits.n_slot_pages * M40_KV_PAGE;
 
-    while (n_pieces > 8 * unit)
+    while (n_pieces > (has_prompts ? 1 : 8) * unit)
         unit *= 2;
     n_pieces = (n_pieces + unit - 1) / unit * unit;
     return n_pieces * M40_ATTN_PIECE < n_ctx ? n_pieces * M40_ATTN_PIECE - 1 : n_ctx - 1;
@@ -86,7 +87,7 @@ static uint32_t leading_single_rows(const struct m40_batch *b)
 
 static bool is_recorded(const struct m40_step *s)
 {
-    return s->f->backend->ops.step_begin && s->batch->n_tokens <= MAX_RECORDED_TOKENS;
+    return s->f->backend->ops.step_begin && s->batch->n_tokens <= MAX_RECORDED_TOKENS && !s->batch->wants_hidden;
 }
 
 /* The step's integers go up in one piece, as far as the highest slot in use; of each slot only the pages that are read are taken from the caller. */
@@ -96,6 +97,7 @@ static m40llm_status upload_inputs(struct m40_step *s)
     const struct m40_batch *b = s->batch;
     uint64_t stride = f->limits.n_tokens, n_slot_pages = f->limits.n_slot_pages;
     uint64_t pages = 4 * stride + f->limits.n_logits * sizeof *s->params / 4, n_ints = pages;
+    uint32_t n_single = leading_single_rows(b);
     int32_t max_pos = 0;
 
     memcpy(f->staging, b->ids, 4 * (size_t)b->n_tokens);
@@ -120,12 +122,12 @@ static m40llm_status upload_inputs(struct m40_step *s)
     s->sampling = f->inputs + 16 * stride;
     s->rows = (struct m40_rows){
         .n_tokens = b->n_tokens,
-        .max_pos = is_recorded(s) ? round_up_pos(f, (uint32_t)max_pos) : (uint32_t)max_pos,
+        .max_pos = is_recorded(s) ? round_up_pos(f, (uint32_t)max_pos, n_single < b->n_tokens) : (uint32_t)max_pos,
         .pos = f->inputs + 4 * stride,
         .slot = f->inputs + 8 * stride,
         .pages = f->inputs + 4 * pages,
         .n_slot_pages = f->limits.n_slot_pages,
-        .n_single = leading_single_rows(b),
+        .n_single = n_single,
     };
     return f->backend->ops.write(f->backend, f->inputs, f->staging, 4 * n_ints, s->err);
 }
@@ -169,6 +171,8 @@ static m40llm_status issue(const struct m40_step *s)
         M40_TRY(f->model->config.n_experts ? m40_step_mixture(s, layer) : m40_step_feed_forward(s, layer));
     }
     M40_TRY(output(s));
+    if (s->batch->wants_hidden)
+        M40_TRY(m40_step_norm(s, f->x, f->model->output_norm, 0, f->normed, s->batch->n_tokens));
 fail:
     return status;
 }
@@ -192,6 +196,20 @@ fail:
     return status;
 }
 
+static m40llm_status check_and_issue(struct m40_step *s)
+{
+    m40llm_status status = M40LLM_OK;
+    m40llm_error *err = s->err;
+
+    M40_TRY(check_rows(s->f, s->batch, err));
+    M40_TRY(check_pages(s->f, s->batch, err));
+    M40_TRY(check_logit_rows(s->f, s->batch, err));
+    M40_TRY(upload_inputs(s));
+    M40_TRY(is_recorded(s) ? issue_recorded(s) : issue(s));
+fail:
+    return status;
+}
+
 /* Runs the step, then brings n_bytes of what it left at `from`. */
 static m40llm_status run(struct m40_step *s, m40_addr from, void *out, uint64_t n_bytes)
 {
@@ -199,11 +217,7 @@ static m40llm_status run(struct m40_step *s, m40_addr from, void *out, uint64_t 
     m40llm_error *err = s->err;
     struct m40_backend *be = s->f->backend;
 
-    M40_TRY(check_rows(s->f, s->batch, err));
-    M40_TRY(check_pages(s->f, s->batch, err));
-    M40_TRY(check_logit_rows(s->f, s->batch, err));
-    M40_TRY(upload_inputs(s));
-    M40_TRY(is_recorded(s) ? issue_recorded(s) : issue(s));
+    M40_TRY(check_and_issue(s));
     M40_TRY(n_bytes ? be->ops.read(be, out, from, n_bytes, err) : be->ops.sync(be, err));
 fail:
     return status;
@@ -231,6 +245,23 @@ m40llm_status m40_forward_step_sample(struct m40_forward *forward, const struct 
     return run(&s, forward->tokens, ids, 4 * (uint64_t)batch->n_logits);
 }
 
+m40llm_status m40_forward_lane_issue(struct m40_forward *lane, const struct m40_batch *batch, m40llm_error *err)
+{
+    struct m40_step s = {.f = lane, .batch = batch, .err = err};
+
+    return check_and_issue(&s);
+}
+
+m40llm_status m40_forward_lane_is_done(struct m40_forward *lane, bool wait, bool *out, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+
+    *out = wait;
+    M40_TRY(wait ? lane->backend->ops.sync(lane->backend, err) : lane->backend->ops.is_idle(lane->backend, out, err));
+fail:
+    return status;
+}
+
 m40llm_status m40_forward_read_logits(struct m40_forward *forward, uint32_t first, uint32_t n, float *logits, m40llm_error *err)
 {
     const uint64_t row_bytes = 4 * (uint64_t)forward->model->config.n_vocab;
@@ -238,6 +269,15 @@ m40llm_status m40_forward_read_logits(struct m40_forward *forward, uint32_t firs
     if (n == 0 || first >= forward->limits.n_logits || n > forward->limits.n_logits - first)
         return m40_fail(err, M40LLM_INVALID_ARGUMENT, "logits of %u rows from %u on, of %u", n, first, forward->limits.n_logits);
     return forward->backend->ops.read(forward->backend, logits, forward->logits + first * row_bytes, n * row_bytes, err);
+}
+
+m40llm_status m40_forward_read_hidden(struct m40_forward *forward, uint32_t first, uint32_t n, float *hidden, m40llm_error *err)
+{
+    const uint64_t row_bytes = 4 * (uint64_t)forward->model->config.n_embd;
+
+    if (n == 0 || first >= forward->limits.n_tokens || n > forward->limits.n_tokens - first)
+        return m40_fail(err, M40LLM_INVALID_ARGUMENT, "hidden states of %u rows from %u on, of %u", n, first, forward->limits.n_tokens);
+    return forward->backend->ops.read(forward->backend, hidden, forward->normed + first * row_bytes, n * row_bytes, err);
 }
 
 /* ---- debug ---- */

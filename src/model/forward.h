@@ -23,6 +23,7 @@ struct m40_forward {
     struct m40_model *model;
     struct m40_backend *backend;
     struct m40_forward_limits limits;
+    bool is_lane; /* cache and tables are another's; the backend is its own */
 
     struct m40_kv_layer *kv; /* [n_layers], in kv_pool */
     m40_addr kv_pool;
@@ -31,7 +32,7 @@ struct m40_forward {
     m40_addr q_rope_table;     /* instead of rope_table for q, where the model has a temperature; else 0 */
 
     m40_addr x;        /* [n_tokens][n_embd]: the residual stream */
-    m40_addr normed;   /* [n_tokens][n_embd]; at the end of a step the rows whose logits are wanted */
+    m40_addr normed;   /* [n_tokens][n_embd]; at the end of a step the rows whose logits, or all whose hidden states are wanted */
     m40_addr work;     /* q, k, v, attn in the first half of a layer; gate, up, act in the second */
     m40_addr q;        /* [n_tokens][n_heads][head_dim]; or with k and v in one row: [n_tokens][q, k, v] */
     m40_addr k, v;     /* [n_tokens][n_kv_heads][head_dim] */

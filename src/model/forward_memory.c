@@ -225,12 +225,73 @@ fail:
     return status;
 }
 
+static struct m40_forward_limits lane_limits(const struct m40_forward_limits *limits, uint32_t n_tokens)
+{
+    struct m40_forward_limits l = *limits;
+
+    l.n_tokens = n_tokens;
+    l.n_logits = 0;
+    return l;
+}
+
+uint64_t m40_forward_lane_memory(const struct m40_model_config *config, const struct m40_forward_limits *limits, uint32_t n_tokens)
+{
+    struct m40_forward_limits l = lane_limits(limits, n_tokens);
+    uint64_t kv_bytes, other_bytes;
+
+    m40_forward_memory(config, &l, &kv_bytes, &other_bytes); /* with tables that it shares: not much */
+    return other_bytes;
+}
+
+m40llm_status m40_forward_open_lane(struct m40_forward **out, const struct m40_forward *forward, uint32_t n_tokens, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    struct m40_forward *f = m40_calloc(1, sizeof *f);
+    struct m40_forward_sizes sizes;
+
+    *out = NULL;
+    M40_FAIL_IF(!f, M40LLM_NO_MEMORY, "no memory for the forward pass");
+    *f = *forward;
+    f->is_lane = true;
+    f->backend = NULL;
+    f->x = f->normed = f->work = f->logits = f->inputs = 0;
+    f->staging = f->last_pos = NULL;
+    f->limits = lane_limits(&forward->limits, n_tokens);
+    M40_FAIL_IF(!forward->backend->ops.open_lane, M40LLM_UNSUPPORTED, "this device runs prompts and answers in the same steps only");
+    M40_TRY(forward->backend->ops.open_lane(forward->backend, &f->backend, err));
+    M40_TRY(check_limits(&f->limits, err));
+    m40_forward_sizes(&sizes, &f->model->config, &f->limits);
+    M40_TRY(make_buffers(f, &sizes, err));
+    *out = f;
+    return M40LLM_OK;
+fail:
+    m40_forward_close(&f);
+    return status;
+}
+
+static void close_lane(struct m40_forward *f)
+{
+    m40_addr *buffers[] = {&f->x, &f->normed, &f->work, &f->logits, &f->inputs};
+
+    for (size_t i = 0; f->backend && i < sizeof buffers / sizeof *buffers; i++)
+        f->backend->ops.free(f->backend, *buffers[i]);
+    m40_backend_close(&f->backend);
+    m40_free(f->staging);
+    m40_free(f->last_pos);
+    m40_free(f);
+}
+
 void m40_forward_close(struct m40_forward **forward)
 {
     struct m40_forward *f = forward ? *forward : NULL;
 
     if (!f)
         return;
+    *forward = NULL;
+    if (f->is_lane) {
+        close_lane(f);
+        return;
+    }
     m40_addr *buffers[] = {&f->x, &f->normed, &f->work, &f->logits, &f->inputs, &f->rope_table, &f->local_rope_table, &f->q_rope_table, &f->kv_pool};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         f->backend->ops.free(f->backend, *buffers[i]);
@@ -238,5 +299,4 @@ void m40_forward_close(struct m40_forward **forward)
     m40_free(f->staging);
     m40_free(f->last_pos);
     m40_free(f);
-    *forward = NULL;
 }

@@ -126,6 +126,7 @@ struct m40_batch {
     uint32_t n_logits;
     const int32_t *logit_rows; /* [n_logits]: rows of the batch whose logits are wanted, ascending */
     const int32_t *pages;      /* [n_slots][n_slot_pages]: page ids; entries beyond what a sequence uses are not read */
+    bool wants_hidden;         /* m40_forward_read_hidden will be called */
 };
 
 m40llm_status m40_forward_open(struct m40_forward **out, struct m40_model *model, const struct m40_forward_limits *limits, m40llm_error *err);
@@ -136,6 +137,16 @@ void m40_forward_memory(const struct m40_model_config *config, const struct m40_
 
 /* Runs the step and waits. logits: [n_logits][n_vocab] floats, caller's memory (may be NULL when n_logits is 0). */
 m40llm_status m40_forward_step(struct m40_forward *forward, const struct m40_batch *batch, float *logits, m40llm_error *err);
+
+/* A forward pass over the same KV cache that runs beside the first one, on a lane of its backend, and is closed before it. For steps of n_tokens rows that want no logits: the other functions for steps do not
+ * take it. UNSUPPORTED: the backend has no lanes. */
+m40llm_status m40_forward_open_lane(struct m40_forward **out, const struct m40_forward *forward, uint32_t n_tokens, m40llm_error *err);
+/* Device bytes that it takes. */
+uint64_t m40_forward_lane_memory(const struct m40_model_config *config, const struct m40_forward_limits *limits, uint32_t n_tokens);
+/* Issues a step of a lane; returns at once. Until it is done nobody else may use the pages that it writes. */
+m40llm_status m40_forward_lane_issue(struct m40_forward *lane, const struct m40_batch *batch, m40llm_error *err);
+/* Whether what was issued is done; wait: it is, unless it fails. */
+m40llm_status m40_forward_lane_is_done(struct m40_forward *lane, bool wait, bool *out, m40llm_error *err);
 
 /* As m40_forward_step, but of each row of logits only the likeliest token comes back, in ids [n_logits]: the lowest of several, never a NaN's (as m40_sampler_choose has it at temperature 0). */
 m40llm_status m40_forward_step_greedy(struct m40_forward *forward, const struct m40_batch *batch, int32_t *ids, m40llm_error *err);
@@ -148,6 +159,9 @@ m40llm_status m40_forward_step_sample(struct m40_forward *forward, const struct 
 
 /* Rows first .. first + n - 1 (n >= 1) of the logits of the step before, whatever came back of it: [n][n_vocab]. */
 m40llm_status m40_forward_read_logits(struct m40_forward *forward, uint32_t first, uint32_t n, float *logits, m40llm_error *err);
+
+/* Hidden states behind the last norm, which the output matrix makes logits of: of rows first .. first + n - 1 (n >= 1) of the step before, whose batch had wants_hidden: [n][n_embd]. */
+m40llm_status m40_forward_read_hidden(struct m40_forward *forward, uint32_t first, uint32_t n, float *hidden, m40llm_error *err);
 
 /* Debug: K and V of one token, widened to FP32: [n_kv_heads][head_dim] each. */
 m40llm_status m40_forward_read_kv(struct m40_forward *forward, uint32_t layer, uint32_t page, uint32_t token_in_page, float *k, float *v,

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Of the file, that the system is asked to read ahead of what is being uploaded. */
@@ -213,6 +214,20 @@ static uint64_t idle_share(const struct m40_model_config *config, uint64_t of_ex
     return config->n_experts ? of_experts / config->n_experts * (config->n_experts - config->n_used) : 0;
 }
 
+/* <architecture>.pooling_type: 1 mean, 3 last; the others need what decoders do not have. */
+static m40llm_pooling named_pooling(const struct m40_gguf *gguf, const char *architecture)
+{
+    const struct m40_gguf_kv *kv;
+    char key[64];
+    uint64_t type;
+
+    snprintf(key, sizeof key, "%s.pooling_type", architecture);
+    kv = m40_gguf_find_kv(gguf, key);
+    if (!kv || !m40_gguf_kv_u64(kv, &type))
+        return M40LLM_POOLING_NONE;
+    return type == 1 ? M40LLM_POOLING_MEAN : type == 3 ? M40LLM_POOLING_LAST : M40LLM_POOLING_NONE;
+}
+
 m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_type, m40llm_model_info *out, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
@@ -220,7 +235,7 @@ m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_
     struct m40_weight_list list = {0};
     const struct m40_gguf_tensor *embedding;
 
-    memset(out, 0, sizeof *out);
+    *out = (m40llm_model_info)M40LLM_MODEL_INFO_INIT;
     M40_TRY(m40_model_config_read(&c, gguf, err));
     M40_TRY(m40_weight_list_make(&list, gguf, &c, NULL, err));
     memcpy(out->architecture, c.architecture, sizeof out->architecture);
@@ -246,6 +261,7 @@ m40llm_status m40_model_describe(const struct m40_gguf *gguf, m40llm_kv_type kv_
     out->window = c.window;
     for (uint32_t i = 0; i < c.n_layers; i++)
         out->window_kv_bytes_per_token += m40_layer_has(&c, i, M40_LAYER_WINDOW) ? out->kv_bytes_per_token / c.n_layers : 0;
+    out->pooling = named_pooling(gguf, c.architecture);
     m40_weight_list_free(&list);
 fail:
     return status;

@@ -109,9 +109,9 @@ static bool read_prompt(struct call *c, const struct server_model *m, struct fai
     return fields_ids(prompt, "prompt", m40llm_tokenizer_n_vocab(m->tokenizer), &c->ids, &c->n_ids, f);
 }
 
-static bool check_model(const struct call *c, const struct server_model *m, struct failure *f)
+bool call_check_model(json_t *object, const struct server_model *m, struct failure *f)
 {
-    struct fields o = {c->object, f};
+    struct fields o = {object, f};
     const char *name = NULL;
 
     fields_text(&o, "model", &name);
@@ -280,7 +280,7 @@ bool call_parse(struct call *c, enum call_kind kind, const struct server_model *
     if (!o.object)
         return false;
     fields_check_known(&o, known, sizeof known / sizeof *known, kind);
-    if (!check_model(c, m, f))
+    if (!call_check_model(c->object, m, f))
         return false;
     read_stream(c, &o);
     read_lengths(c, &o, m->engine_info.n_ctx);

@@ -23,6 +23,9 @@ struct call {
 bool call_parse(struct call *c, enum call_kind kind, const struct server_model *m, const struct m40_buf *body, struct failure *f);
 void call_free(struct call *c);
 
+/* Whether the object's "model" is the one that is served, or is left out. */
+bool call_check_model(json_t *object, const struct server_model *m, struct failure *f);
+
 /* "messages" or "prompt" */
 const char *call_prompt_field(enum call_kind kind);
 

@@ -93,6 +93,7 @@ void exchange_close(struct exchange *x)
         m40llm_forget(x->engine, x->id);
     }
     completion_free(&x->completion);
+    embeddings_free(&x->embeddings);
     exchange_drop_body(x);
     pthread_mutex_lock(&s->lock);
     if (x->link) {
@@ -111,18 +112,23 @@ static void append_event(struct exchange *x, const m40llm_event *e)
 {
     struct event_record record = {e->type, e->choice, e->token, e->logprob, e->n_top, e->finish, e->n_text};
     size_t n_top_bytes = e->n_top * sizeof *e->top;
+    const void *text = e->text;
 
     if (e->type == M40LLM_EVENT_TOKEN && e->n_text == 0 && !x->wants_tokens)
         return;
-    if (!m40_buf_reserve(&x->events, sizeof record + n_top_bytes + e->n_text)) {
+    if (e->type == M40LLM_EVENT_EMBEDDING) {
+        text = e->embedding;
+        record.n_text = e->n_embedding * sizeof *e->embedding;
+    }
+    if (!m40_buf_reserve(&x->events, sizeof record + n_top_bytes + record.n_text)) {
         x->no_memory = true;
         return;
     }
     m40_buf_append(&x->events, &record, sizeof record);
     if (n_top_bytes)
         m40_buf_append(&x->events, e->top, n_top_bytes);
-    if (e->n_text)
-        m40_buf_append(&x->events, e->text, e->n_text);
+    if (record.n_text)
+        m40_buf_append(&x->events, text, record.n_text);
 }
 
 /* On the engine's thread. */
@@ -140,8 +146,8 @@ static void exchange_on_event(void *user, const m40llm_event *e)
     cancel = x->no_memory && !is_end;
     if (is_end) {
         x->has_ended = true;
-        x->result = e->result;
-        x->error.code = x->no_memory ? M40LLM_NO_MEMORY : e->result.finish == M40LLM_FINISH_CANCELLED ? M40LLM_CANCELLED : e->status;
+        x->result = *e->result;
+        x->error.code = x->no_memory ? M40LLM_NO_MEMORY : e->result->finish == M40LLM_FINISH_CANCELLED ? M40LLM_CANCELLED : e->status;
         snprintf(x->error.text, sizeof x->error.text, "%s",
                  x->no_memory ? "out of memory for the answer"
                  : e->error   ? e->error
@@ -160,19 +166,20 @@ static void exchange_on_event(void *user, const m40llm_event *e)
     let_go(x);
 }
 
-bool exchange_submit(struct exchange *x, const int32_t *ids, size_t n_ids, m40llm_request_options *options, const char *prompt_param,
-                     struct failure *f)
+/* The engine holds the exchange from here on. */
+static void begin_submit(struct exchange *x)
+{
+    x->engine = x->server->model.engine;
+    x->n_holders++;
+}
+
+static bool end_submit(struct exchange *x, m40llm_status status, const char *param, const m40llm_error *err, struct failure *f)
 {
     struct server *s = x->server;
-    m40llm_error err;
 
-    x->engine = s->model.engine;
-    options->on_event = exchange_on_event;
-    options->user = x;
-    x->n_holders++;
-    if (m40llm_submit(x->engine, ids, n_ids, options, &x->id, &err) != M40LLM_OK) {
+    if (status != M40LLM_OK) {
         x->n_holders--;
-        return fail_of(f, prompt_param, &err);
+        return fail_of(f, param, err);
     }
     pthread_mutex_lock(&s->lock);
     x->next = s->active;
@@ -182,6 +189,28 @@ bool exchange_submit(struct exchange *x, const int32_t *ids, size_t n_ids, m40ll
     s->active = x;
     pthread_mutex_unlock(&s->lock);
     return true;
+}
+
+bool exchange_submit(struct exchange *x, const int32_t *ids, size_t n_ids, m40llm_request_options *options, const char *prompt_param,
+                     struct failure *f)
+{
+    m40llm_error err;
+
+    begin_submit(x);
+    options->on_event = exchange_on_event;
+    options->user = x;
+    return end_submit(x, m40llm_submit(x->engine, ids, n_ids, options, &x->id, &err), prompt_param, &err, f);
+}
+
+bool exchange_submit_embeddings(struct exchange *x, const int32_t *ids, const size_t *n_ids, size_t n_texts, m40llm_embed_options *options,
+                                const char *param, struct failure *f)
+{
+    m40llm_error err;
+
+    begin_submit(x);
+    options->on_event = exchange_on_event;
+    options->user = x;
+    return end_submit(x, m40llm_submit_embeddings(x->engine, ids, n_ids, n_texts, options, &x->id, &err), param, &err, f);
 }
 
 bool exchange_take(struct exchange *x, bool at_end, struct m40_buf *out, bool *ended)

@@ -75,6 +75,9 @@ static bool add_engine(struct m40_buf *b, const m40llm_stats *s)
            add(b, "prefix_cache_hits_total", "counter", "Those that found some.", (double)s->n_cache_hits) &&
            add(b, "prefix_cache_tokens_total", "counter", "Tokens of the pages found.", (double)s->n_cached_tokens) &&
            add(b, "prefix_cache_evicted_pages_total", "counter", "Known pages whose memory was needed.", (double)s->n_evicted_pages) &&
+           add(b, "mixed_steps_total", "counter", "Steps with answers and prompts.", (double)s->n_mixed_steps) &&
+           add(b, "mixed_steps_prompt_tokens_total", "counter", "Prompt tokens in these.", (double)s->n_mixed_prompt_tokens) &&
+           add(b, "mixed_steps_seconds_total", "counter", "Time of these.", (double)s->mixed_step_ns * 1e-9) &&
            add_histogram(b, "step_seconds", "Time of a step.", &s->step_times, 1e-4, 1e-9) &&
            add_histogram(b, "first_token_seconds", "From a request to the first token of an answer.", &s->first_token_times, 1e-4, 1e-9) &&
            add_histogram(b, "token_seconds", "From a token of an answer to its next.", &s->token_times, 1e-4, 1e-9) &&
@@ -94,7 +97,7 @@ enum MHD_Result handle_metrics(struct exchange *x)
 {
     struct server *s = x->server;
     struct m40_buf text = {0};
-    m40llm_stats stats;
+    m40llm_stats stats = M40LLM_STATS_INIT;
 
     m40llm_engine_get_stats(s->model.engine, &stats);
     if (!add_http(&text, s) || !add_engine(&text, &stats) || !add_memory(&text, &s->model.engine_info) || !metrics_add_gpu(&text, s)) {

@@ -27,6 +27,7 @@ static const struct route routes[] = {
     {.method = "GET", .path = "/props", .handle = handle_props},
     {.method = "POST", .path = "/v1/chat/completions", .handle = handle_chat},
     {.method = "POST", .path = "/v1/completions", .handle = handle_completions},
+    {.method = "POST", .path = "/v1/embeddings", .handle = handle_embeddings},
     {.method = "POST", .path = "/generate", .handle = handle_generate},
     {.method = "POST", .path = "/tokenize", .handle = handle_tokenize},
     {.method = "POST", .path = "/detokenize", .handle = handle_detokenize},

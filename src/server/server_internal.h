@@ -90,6 +90,7 @@ struct exchange {
     struct exchange *next, **link; /* in server.active, under its lock; link NULL: not there */
     uint64_t id;                   /* of the engine's request; set before it is in that list; 0: none */
     struct completion *completion; /* completion.h's; the connection's alone. NULL: no text is asked for */
+    struct embeddings *embeddings; /* embeddings.c's, likewise */
     m40llm_engine *engine;         /* the events outlive the server */
     bool wants_tokens;             /* events without text are kept, too */
     atomic_bool is_gone;           /* the client hung up */
@@ -103,7 +104,7 @@ struct exchange {
     m40llm_error error; /* code OK: the request did not fail */
 };
 
-/* In exchange.events: followed by n_top of m40llm_token_logprob and n_text bytes. */
+/* In exchange.events: followed by n_top of m40llm_token_logprob and n_text bytes, which are an embedding's floats or text. */
 struct event_record {
     m40llm_event_type type;
     uint32_t choice;
@@ -125,6 +126,9 @@ void exchange_close(struct exchange *x);
  * prompt is too long, prompt_param is the field. */
 bool exchange_submit(struct exchange *x, const int32_t *ids, size_t n_ids, m40llm_request_options *options, const char *prompt_param,
                      struct failure *f);
+/* The same for embeddings of texts (m40llm_submit_embeddings). */
+bool exchange_submit_embeddings(struct exchange *x, const int32_t *ids, const size_t *n_ids, size_t n_texts, m40llm_embed_options *options,
+                                const char *param, struct failure *f);
 /* Takes the events that have come into *out (which must be empty). false: there are none, and the connection is suspended until there are, or, with
  * `at_end`, until there are all. *ended: no more will come. With x->is_gone nothing is waited for. */
 bool exchange_take(struct exchange *x, bool at_end, struct m40_buf *out, bool *ended);
@@ -180,6 +184,7 @@ enum MHD_Result handle_props(struct exchange *x);
 enum MHD_Result handle_chat(struct exchange *x);
 enum MHD_Result handle_completions(struct exchange *x);
 enum MHD_Result handle_generate(struct exchange *x);
+enum MHD_Result handle_embeddings(struct exchange *x);
 enum MHD_Result handle_tokenize(struct exchange *x);
 enum MHD_Result handle_detokenize(struct exchange *x);
 enum MHD_Result handle_metrics(struct exchange *x);
@@ -189,6 +194,8 @@ bool metrics_add_gpu(struct m40_buf *b, struct server *s);
 
 /* completion.c */
 void completion_free(struct completion **c);
+/* embeddings.c */
+void embeddings_free(struct embeddings **e);
 
 uint64_t server_now_ns(void);
 

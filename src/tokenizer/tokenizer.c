@@ -220,6 +220,11 @@ size_t m40_tokenizer_n_vocab(const struct m40_tokenizer *t)
     return t->vocab.n_tokens;
 }
 
+size_t m40_tokenizer_most_bytes(const struct m40_tokenizer *t)
+{
+    return t->vocab.longest_bytes > 4 ? t->vocab.longest_bytes : 4; /* the unknown token's are a character's */
+}
+
 int32_t m40_tokenizer_bos(const struct m40_tokenizer *t)
 {
     return t->bos;

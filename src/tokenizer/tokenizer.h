@@ -13,6 +13,8 @@ m40llm_status m40_tokenizer_open(struct m40_tokenizer **out, const struct m40_gg
 void m40_tokenizer_close(struct m40_tokenizer **tokenizer);
 
 size_t m40_tokenizer_n_vocab(const struct m40_tokenizer *t);
+/* Bytes of a text that one token stands for at most. */
+size_t m40_tokenizer_most_bytes(const struct m40_tokenizer *t);
 int32_t m40_tokenizer_bos(const struct m40_tokenizer *t); /* -1: none */
 int32_t m40_tokenizer_eos(const struct m40_tokenizer *t);
 /* EOS, EOT, EOM by metadata, or a control token with one of the usual names of an end (<|eot_id|>, <|im_end|>, <|end|>, <end_of_turn>,

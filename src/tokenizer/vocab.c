@@ -1,6 +1,5 @@
 #include "tokenizer/vocab.h"
 
-#include "base/clock.h"
 #include "base/mem.h"
 
 #include <inttypes.h>
@@ -13,11 +12,6 @@ struct m40_vocab_slot {
     uint32_t hash;
     int32_t id; /* -1: free */
 };
-
-uint64_t m40_hash_seed(const void *object)
-{
-    return m40_hash_mix(m40_now_ns() ^ (uint64_t)(uintptr_t)object << 16);
-}
 
 static uint64_t hash_text(uint64_t seed, struct m40_str text)
 {

@@ -2,6 +2,7 @@
 #ifndef M40_TOKENIZER_VOCAB_H
 #define M40_TOKENIZER_VOCAB_H
 
+#include "base/hash.h"
 #include "gguf/gguf.h"
 
 #include <limits.h>
@@ -44,17 +45,5 @@ static inline struct m40_str m40_vocab_text(const struct m40_vocab *vocab, int32
 
 /* The id of a text; -1: no token. */
 int32_t m40_vocab_find(const struct m40_vocab *vocab, struct m40_str text);
-
-/* A number that differs from run to run, so that nobody can write a file whose keys all collide. It changes no result. */
-uint64_t m40_hash_seed(const void *object);
-
-static inline uint64_t m40_hash_mix(uint64_t h)
-{
-    h ^= h >> 32;
-    h *= 0xd6e8feb86659fd93u;
-    h ^= h >> 29;
-    h *= 0x9e3779b97f4a7c15u;
-    return h ^ h >> 32;
-}
 
 #endif

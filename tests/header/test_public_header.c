@@ -113,7 +113,7 @@ static void test_from_file_to_text(void **state)
     m40llm_model *model = NULL;
     m40llm_engine *engine = NULL;
     m40llm_tokenizer *tokenizer = NULL;
-    m40llm_result result;
+    m40llm_result result = M40LLM_RESULT_INIT;
     m40llm_error err;
     char path[512], text[64];
     int32_t ids[16];
@@ -164,7 +164,7 @@ static void test_from_file_to_text(void **state)
 static void test_shorter_options(void **state)
 {
     m40llm_device_options options = M40LLM_DEVICE_OPTIONS_INIT;
-    m40llm_device_info info;
+    m40llm_device_info info = M40LLM_DEVICE_INFO_INIT;
     m40llm_device *device;
     m40llm_error err;
 
@@ -181,6 +181,41 @@ static void test_shorter_options(void **state)
     m40llm_device_get_info(device, &info);
     assert_string_equal(info.code, "scalar");
     m40llm_device_close(&device);
+}
+
+/* Nor is anything written beyond the end of a shorter struct, or into what this library does not know of a longer one. */
+static void test_results_of_other_versions(void **state)
+{
+    struct {
+        m40llm_device_info known;
+        char later[64];
+    } longer = {.known = {.struct_size = sizeof longer}};
+    char shorter[3 * sizeof(m40llm_device_info)], untouched[sizeof shorter];
+    const size_t n_bytes = offsetof(m40llm_device_info, cc_major);
+    m40llm_device_info devices[4] = {{0}};
+    m40llm_device_options options = M40LLM_DEVICE_OPTIONS_INIT;
+    size_t n_devices;
+    m40llm_error err;
+
+    (void)state;
+    options.cuda_library = "/nonexistent";
+    memset(longer.later, 'x', sizeof longer.later);
+    memset(shorter, 'x', sizeof shorter);
+    memset(untouched, 'x', sizeof untouched);
+    memcpy(shorter, &n_bytes, sizeof n_bytes);
+    expect_ok(m40llm_device_list(&options, (m40llm_device_info *)(void *)shorter, 2, &n_devices, NULL, &err), &err);
+    assert_int_equal(n_devices, 1);
+    assert_string_equal(shorter + offsetof(m40llm_device_info, spec), "cpu");
+    assert_memory_equal(shorter + n_bytes, untouched, sizeof shorter - n_bytes);
+    expect_ok(m40llm_device_list(&options, &longer.known, 1, &n_devices, NULL, &err), &err);
+    assert_string_equal(longer.known.spec, "cpu");
+    assert_int_equal(longer.known.struct_size, sizeof longer);
+    assert_memory_equal(longer.later, untouched, sizeof longer.later);
+    assert_int_equal(m40llm_device_list(&options, devices, 4, &n_devices, NULL, &err), M40LLM_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "struct_size"));
+    memset(devices, 'x', sizeof devices); /* never set */
+    assert_int_equal(m40llm_device_list(&options, devices, 4, &n_devices, NULL, &err), M40LLM_INVALID_ARGUMENT);
+    expect_ok(m40llm_device_list(&options, NULL, 0, &n_devices, NULL, &err), &err);
 }
 
 static void test_chat_template(void **state)
@@ -240,8 +275,8 @@ static void test_failures_leave_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exports_are_the_header), cmocka_unit_test(test_from_file_to_text),      cmocka_unit_test(test_shorter_options),
-        cmocka_unit_test(test_chat_template),          cmocka_unit_test(test_failures_leave_nothing),
+        cmocka_unit_test(test_exports_are_the_header),    cmocka_unit_test(test_from_file_to_text), cmocka_unit_test(test_shorter_options),
+        cmocka_unit_test(test_results_of_other_versions), cmocka_unit_test(test_chat_template),     cmocka_unit_test(test_failures_leave_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -299,12 +299,54 @@ static void test_logprobs_of_odd_rows(void **state)
         assert_true(top[i].logprob == -INFINITY);
 }
 
+/* An answer's text behind the tail of a prompt is that behind all of it, wherever the prompt ends; SentencePiece and byte-level BPE. */
+static void test_the_tail_of_a_prompt(void **state)
+{
+    static const char text[] = "\xf0\x9f\x98\x80 one \xe2\x82\xac two \xf0\x9f\x98\x81\xf0\x9f\x98\x82 \xc3\xa9 end";
+    static const char *const vocabs[] = {"vocab/ggml-vocab-gpt-2.gguf", "vocab/ggml-vocab-llama-spm.gguf"};
+    const struct m40_stops stops = {0};
+
+    (void)state;
+    for (int v = 0; v < 2; v++) {
+        struct m40_gguf *file;
+        struct m40_tokenizer *t;
+        int32_t ids[MAX_IDS];
+        size_t n, n_short = 0;
+
+        assert_int_equal(m40_gguf_open(&file, test_data(vocabs[v]), NULL), M40LLM_OK);
+        assert_int_equal(m40_tokenizer_open(&t, file, NULL), M40LLM_OK);
+        assert_int_equal(m40_tokenize(t, text, strlen(text), 0, ids, MAX_IDS, &n, NULL), M40LLM_OK);
+        for (size_t n_prompt = 1; n_prompt < n; n_prompt++) {
+            size_t tail = m40_answer_tail(t, ids, n_prompt);
+            struct m40_answer whole = {0}, shortened = {0};
+            struct m40_str a, b;
+            bool is_stopped;
+
+            assert_true(tail < n_prompt);
+            n_short += tail > 0;
+            assert_int_equal(m40_answer_init(&whole, t, &stops, ids, n_prompt, NULL), M40LLM_OK);
+            assert_int_equal(m40_answer_init(&shortened, t, &stops, ids + tail, n_prompt - tail, NULL), M40LLM_OK);
+            for (size_t i = n_prompt; i < n; i++) {
+                assert_int_equal(m40_answer_push(&whole, ids[i], false, &a, &is_stopped, NULL), M40LLM_OK);
+                assert_int_equal(m40_answer_push(&shortened, ids[i], false, &b, &is_stopped, NULL), M40LLM_OK);
+                assert_int_equal(a.n_bytes, b.n_bytes);
+                assert_memory_equal(a.data, b.data, a.n_bytes);
+            }
+            m40_answer_free(&whole);
+            m40_answer_free(&shortened);
+        }
+        assert_true(n_short > 3);
+        m40_tokenizer_close(&t);
+        m40_gguf_close(&file);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stop_strings), cmocka_unit_test(test_what_is_held_back),    cmocka_unit_test(test_control_tokens),
         cmocka_unit_test(test_min_tokens),   cmocka_unit_test(test_against_a_search),     cmocka_unit_test(test_bad_stop_strings),
-        cmocka_unit_test(test_logprobs),     cmocka_unit_test(test_logprobs_of_odd_rows),
+        cmocka_unit_test(test_logprobs),     cmocka_unit_test(test_logprobs_of_odd_rows), cmocka_unit_test(test_the_tail_of_a_prompt),
     };
 
     return cmocka_run_group_tests(tests, open_tokenizer, close_tokenizer);

@@ -91,8 +91,10 @@ static void on_event(void *user, const m40llm_event *event)
         break;
     case M40LLM_EVENT_END:
         r->n_ends++;
-        assert_int_equal(event->result.finish, r->finish);
+        assert_int_equal(event->result->finish, r->finish);
         break;
+    case M40LLM_EVENT_EMBEDDING:
+        fail_msg("an embedding");
     }
 }
 
@@ -387,6 +389,7 @@ static void test_end_tokens(void **state)
 
 static void test_context_limit(void **state)
 {
+    static char text[1 << 20];
     static struct record r;
     struct m40_engine *e = open_engine(40, 0, 1);
     m40llm_request_options o = request(&r, 100);
@@ -400,6 +403,10 @@ static void test_context_limit(void **state)
     assert_int_equal(id, 0);
     assert_non_null(strstr(err.text, "48 tokens"));
     assert_non_null(strstr(err.text, "8 more"));
+    assert_non_null(strstr(err.text, "context of 40"));
+    memset(text, 'a', sizeof text); /* a text that is too long whatever its tokens is not made into any */
+    assert_int_equal(m40_engine_submit_text(e, text, sizeof text, 0, &o, &id, &err), M40LLM_CONTEXT_FULL);
+    assert_non_null(strstr(err.text, "1048576 bytes, at least"));
     assert_non_null(strstr(err.text, "context of 40"));
     submit(e, &r, prompt, 40, &o); /* a full context has logits for one more token */
     wait_for(&r);
@@ -817,6 +824,56 @@ static m40llm_status try_everything(int k, bool is_read)
     return status;
 }
 
+static _Atomic int n_allocations;
+
+static bool count_one(void *user)
+{
+    (void)user;
+    n_allocations++;
+    return false;
+}
+
+/* How often memory is allocated for a request whose events are read. */
+static int count_allocations(struct m40_engine *e, uint32_t n_tokens)
+{
+    m40llm_request_options o = M40LLM_REQUEST_OPTIONS_INIT;
+    int32_t prompt[] = {1, 2, 3};
+    m40llm_event event = M40LLM_EVENT_INIT;
+    m40llm_stats stats;
+    uint64_t id, n_before;
+    m40llm_error err;
+
+    o.n_max_tokens = n_tokens;
+    m40_engine_get_stats(e, &stats);
+    n_before = stats.n_ended[M40LLM_FINISH_LENGTH];
+    n_allocations = 0;
+    m40_mem_set_failure_hook(count_one, NULL);
+    assert_int_equal(m40_engine_submit(e, prompt, 3, &o, &id, &err), M40LLM_OK);
+    do /* all events are there before the first is read */
+        m40_engine_get_stats(e, &stats);
+    while (stats.n_ended[M40LLM_FINISH_LENGTH] == n_before);
+    while (event.type != M40LLM_EVENT_END)
+        assert_int_equal(m40_engine_read(e, id, -1, &event, &err), M40LLM_OK);
+    assert_int_equal(m40_engine_wait(e, id, NULL, &err), M40LLM_OK);
+    m40_mem_set_failure_hook(NULL, NULL);
+    return n_allocations;
+}
+
+/* Events that wait to be read take memory once, not for every token. */
+static void test_events_reuse_memory(void **state)
+{
+    m40llm_engine_options options = M40LLM_ENGINE_OPTIONS_INIT;
+    struct m40_engine *e;
+    m40llm_error err;
+
+    (void)state;
+    options.n_ctx = 100;
+    assert_int_equal(m40_engine_open(&e, model, NULL, &options, &err), M40LLM_OK);
+    count_allocations(e, 90);
+    assert_true(count_allocations(e, 90) < 20);
+    m40_engine_close(&e);
+}
+
 static void test_allocation_failures(void **state)
 {
     (void)state;
@@ -850,6 +907,7 @@ int main(void)
         cmocka_unit_test(test_cached_prompt),
         cmocka_unit_test(test_failing_step),
         cmocka_unit_test(test_cache_is_rounded_once),
+        cmocka_unit_test(test_events_reuse_memory),
         cmocka_unit_test(test_allocation_failures),
     };
 

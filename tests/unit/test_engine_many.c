@@ -188,7 +188,7 @@ static void note(struct record *r, const m40llm_event *event)
     }
     if (event->type == M40LLM_EVENT_END) {
         r->n_ends++;
-        r->n_generated = event->result.n_generated;
+        r->n_generated = event->result->n_generated;
     }
 }
 
@@ -202,6 +202,7 @@ static void on_event(void *user, const m40llm_event *event)
 struct way {
     uint32_t n_sequences, n_chunk, n_pages; /* pages 0: the default */
     bool no_cache, from_threads, is_reading;
+    m40llm_prefill prefill;
     uint64_t order; /* 0: as they are numbered; otherwise the seed of a shuffle */
     uint32_t n_requests;
 };
@@ -216,6 +217,7 @@ static struct m40_engine *open_engine(const struct device *d, const struct way *
     options.n_sequences = way->n_sequences;
     options.n_chunk = way->n_chunk;
     options.no_prefix_cache = way->no_cache;
+    options.prefill = way->prefill;
     options.kv_bytes = way->n_pages * (uint64_t)(2 * 2 * 4 * 32 * 32 * 2); /* layers, k and v, KV heads, tokens, head_dim, bytes */
     OK(m40_engine_open(&e, d->model, tokenizer, &options, &err));
     m40_engine_get_info(e, &info);
@@ -462,6 +464,13 @@ static void test_from_several_threads(void **state)
     }
 }
 
+static void sleep_ms(long ms)
+{
+    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+
+    nanosleep(&t, NULL);
+}
+
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* emulated kernels are slow there; test_cuda_*.c run under sanitizers */
 static void test_on_cuda(void **state)
 {
@@ -469,28 +478,67 @@ static void test_on_cuda(void **state)
     const struct way ways[] = {
         {.n_sequences = 16, .n_requests = N_REQUESTS / 8},
         {.n_sequences = 16, .n_pages = 8, .order = 2, .n_requests = N_REQUESTS / 8},
+        {.n_sequences = 16, .n_chunk = 40, .n_pages = 8, .order = 2, .n_requests = N_REQUESTS / 8, .prefill = M40LLM_PREFILL_STREAM},
     };
+    m40llm_engine_options options = M40LLM_ENGINE_OPTIONS_INIT;
+    struct m40_engine *e;
+    struct device card;
+
+    (void)state;
+    options.prefill = M40LLM_PREFILL_STREAM;
+    assert_int_equal(m40_engine_open(&e, cpu.model, tokenizer, &options, &err), M40LLM_UNSUPPORTED);
+    run_alone();
+    device_open(&card, library ? library : cuda_beside("libcuda-emu.so"));
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        m40llm_stats stats = run(&card, &ways[i], records);
+
+        expect_same(alone, records, ways[i].n_requests);
+        assert_true(stats.n_mixed_prompt_tokens > 0);
+    }
+    device_close(&card);
+}
+
+/* Requests leave, the engine stands still, and is closed, while prompts are under way beside the steps. */
+static void test_lane_is_waited_for(void **state)
+{
+    const struct way way = {.n_sequences = 6, .n_pages = 14, .n_chunk = 64, .prefill = M40LLM_PREFILL_STREAM};
+    const char *library = getenv("M40LLM_CUDA_LIB");
+    const uint32_t n = N_REQUESTS / 8;
+    uint64_t ids[N_REQUESTS];
+    struct m40_engine *e;
     struct device card;
 
     (void)state;
     run_alone();
     device_open(&card, library ? library : cuda_beside("libcuda-emu.so"));
-    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-        run(&card, &ways[i], records);
-        expect_same(alone, records, ways[i].n_requests);
+    e = open_engine(&card, &way);
+    for (uint32_t i = 0; i < n; i++) {
+        submit(e, i, &records[i], &ids[i], false);
+        if (i % 2) {
+            sleep_ms((long)i);
+            m40_engine_cancel(e, ids[i]);
+        } else {
+            m40_engine_pause(e);
+            OK(card.backend->ops.sync(card.backend, &err)); /* the device is ours */
+            m40_engine_resume(e);
+        }
     }
+    for (uint32_t i = 0; i < n; i++)
+        finish(e, ids[i], &records[i], false);
+    for (uint32_t i = 0; i < n; i += 2)
+        expect_same(&alone[i], &records[i], 1);
+    expect_no_page_lost(e);
+    for (uint32_t i = 0; i < n; i++)
+        submit(e, i, &records[i], &ids[i], false);
+    sleep_ms(20);
+    m40_engine_close(&e);
+    for (uint32_t i = 0; i < n; i++)
+        assert_int_equal(records[i].n_ends, 1);
     device_close(&card);
 }
 #endif
 
 /* ---- cancelling ---- */
-
-static void sleep_ms(long ms)
-{
-    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
-
-    nanosleep(&t, NULL);
-}
 
 /* Until the statistics say that nothing runs; fails after 10 s. */
 static void wait_until_idle(struct m40_engine *e)
@@ -667,9 +715,9 @@ static void test_reading(void **state)
     for (int i = 0; i < 2; i++) {
         OK(m40_engine_read(e, id, -1, &event, &err));
         assert_int_equal(event.type, M40LLM_EVENT_END);
-        assert_int_equal(event.result.n_generated, 4);
-        assert_int_equal(event.result.n_prompt, 6);
-        assert_true(event.result.queue_ns > 0 && event.result.prefill_ns > 0 && event.result.decode_ns > 0);
+        assert_int_equal(event.result->n_generated, 4);
+        assert_int_equal(event.result->n_prompt, 6);
+        assert_true(event.result->queue_ns > 0 && event.result->prefill_ns > 0 && event.result->decode_ns > 0);
     }
     m40_engine_forget(e, id);
     assert_int_equal(m40_engine_read(e, id, 0, &event, &err), M40LLM_NOT_FOUND);
@@ -689,6 +737,7 @@ int main(void)
         cmocka_unit_test(test_from_several_threads),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(test_on_cuda),
+        cmocka_unit_test(test_lane_is_waited_for),
 #endif
         cmocka_unit_test(test_cancel_from_another_thread),
         cmocka_unit_test(test_close_with_requests_under_way),

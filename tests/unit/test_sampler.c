@@ -37,7 +37,7 @@ static void draw_many(const m40llm_sampling *params, const float *logits, size_t
         float copy[MAX_VOCAB];
 
         memcpy(copy, logits, n_vocab * sizeof *copy);
-        counts[m40_sampler_choose(&s, copy, NULL, 0, 0, pos)]++;
+        counts[m40_sampler_choose(&s, copy, &(struct m40_history){0}, 0, pos)]++;
     }
     m40_sampler_free(&s);
 }
@@ -60,7 +60,7 @@ static int32_t choose_once(const m40llm_sampling *params, float *logits, size_t 
     int32_t id;
 
     open_sampler(&s, params, n_vocab);
-    id = m40_sampler_choose(&s, logits, history, n_history, 0, (uint32_t)n_history);
+    id = m40_sampler_choose(&s, logits, &(struct m40_history){.prompt = history, .n_prompt = n_history}, 0, (uint32_t)n_history);
     m40_sampler_free(&s);
     return id;
 }
@@ -189,10 +189,11 @@ static void test_penalties(void **state)
     p.presence_penalty = 1;
     p.penalty_last_n = 5;
     open_sampler(&s, &p, 4);
-    for (int again = 0; again < 2; again++) { /* nothing is left over from the call before */
+    for (size_t n_prompt = 0; n_prompt <= 6; n_prompt++) { /* nothing is left over from the call before */
+        const struct m40_history split = {history, history + n_prompt, n_prompt, 6 - n_prompt};
         float logits[4] = {8, -1, 3, 2.5f};
 
-        assert_int_equal(m40_sampler_choose(&s, logits, history, 6, 0, 6), 2);
+        assert_int_equal(m40_sampler_choose(&s, logits, &split, 0, 6), 2);
         assert_true(logits[0] == 8.0f / 2 - 2 * 0.25f - 1); /* twice in the window */
         assert_true(logits[1] == -1.0f * 2 - 3 * 0.25f - 1);
         assert_true(logits[2] == 3);
@@ -263,7 +264,7 @@ static void test_distribution_behind_cuts(void **state)
         open_sampler(&s, &p, N);
         for (uint32_t pos = 0; pos < DRAWS; pos++) {
             memcpy(copy, logits, sizeof copy);
-            counts[m40_sampler_choose(&s, copy, NULL, 0, 0, pos)]++;
+            counts[m40_sampler_choose(&s, copy, &(struct m40_history){0}, 0, pos)]++;
         }
         m40_sampler_free(&s);
         for (int i = 0; i < kept; i++) {

@@ -9,6 +9,7 @@ enum { MAX_SEQUENCES = 256, MAX_TOKENS = 300, MAX_PAGES = 64 };
 static uint64_t shadow[MAX_PAGES][M40_KV_PAGE];
 
 static struct m40_sequence sequences[MAX_SEQUENCES];
+static int32_t prompts[MAX_SEQUENCES][MAX_TOKENS];
 static uint32_t n_sequences;
 
 static struct m40_scheduler_limits limits_of(uint32_t n_slots, uint32_t n_slot_pages, uint32_t n_pages)
@@ -41,8 +42,8 @@ static void close_scheduler(struct m40_scheduler *s)
 /* A sequence that is not yet in the scheduler; its ids come from `seed`, so that equal seeds begin alike. */
 static struct m40_sequence *new_sequence(uint32_t n_prompt, uint32_t n_answer, uint64_t seed)
 {
+    int32_t *prompt = prompts[n_sequences];
     struct m40_sequence *q = &sequences[n_sequences++];
-    int32_t prompt[MAX_TOKENS];
     m40llm_error err;
 
     assert_true(n_sequences <= MAX_SEQUENCES && n_prompt <= MAX_TOKENS);
@@ -74,14 +75,14 @@ static void run_row(const struct m40_scheduler *s, const struct m40_sequence *q,
     int32_t page;
 
     for (uint32_t i = 0; i < pos; i++) {
-        hash = prefix_hash(hash, q->tokens[i]);
+        hash = prefix_hash(hash, m40_sequence_token(q, i));
         assert_true(shadow[q->pages[i / M40_KV_PAGE]][i % M40_KV_PAGE] == hash);
     }
     page = q->pages[pos / M40_KV_PAGE];
     assert_true(pos / M40_KV_PAGE < q->n_pages);
     assert_int_equal(s->pool.references[page], 1);
     assert_false(s->pool.is_kept[page]);
-    shadow[page][pos % M40_KV_PAGE] = prefix_hash(hash, q->tokens[pos]);
+    shadow[page][pos % M40_KV_PAGE] = prefix_hash(hash, m40_sequence_token(q, pos));
 }
 
 /* Users counted anew. */
@@ -134,9 +135,9 @@ static void take_token(struct m40_scheduler *s, struct m40_sequence *q)
     uint64_t hash = 0;
 
     for (uint32_t i = 0; i < q->n_tokens; i++)
-        hash = prefix_hash(hash, q->tokens[i]);
+        hash = prefix_hash(hash, m40_sequence_token(q, i));
     if (q->n_tokens < q->capacity)
-        q->tokens[q->n_tokens++] = (int32_t)(hash % 1000);
+        m40_sequence_push(q, (int32_t)(hash % 1000));
     q->n_generated++;
     if (q->n_tokens == q->capacity)
         m40_scheduler_remove(s, q);
@@ -191,6 +192,59 @@ static void test_first_come_first_served(void **state)
     }
     run_all(&s);
     close_scheduler(&s);
+}
+
+static void check_order(const struct m40_waiting *w, uint32_t n)
+{
+    uint32_t n_found = 0;
+
+    for (uint32_t level = 0; level < M40_WAITING_LEVELS; level++)
+        for (const struct m40_sequence *q = w->first[level]; q; q = q->next[level]) {
+            assert_true(!q->next[level] || m40_sequence_is_before(q, q->next[level]));
+            n_found += level == 0;
+        }
+    assert_int_equal(n_found, n);
+}
+
+/* Very many, in any order, come and go; a list that is searched from one end would take a minute. */
+static void test_many_wait(void **state)
+{
+    enum { N = 60000 };
+    struct m40_sequence *q = calloc(N, sizeof *q);
+    struct m40_waiting waiting = {{NULL}};
+    uint64_t random = test_seed() ^ 9;
+
+    (void)state;
+    assert_non_null(q);
+    for (uint32_t i = 0; i < N; i++) {
+        q[i].key = -(int64_t)(i / 7 % 5000); /* later ones come before, several at a time */
+        q[i].order = i % 7 ? i - i % 7 : i;
+        q[i].choice = i % 7;
+        m40_waiting_add(&waiting, &q[i]);
+    }
+    check_order(&waiting, N);
+    for (uint32_t i = N; i-- > 1;) { /* shuffled */
+        uint32_t k = (uint32_t)(test_random(&random) % (i + 1));
+        struct m40_sequence *a = &q[i], *b = &q[k];
+        int64_t key = a->key;
+
+        if (a == b)
+            continue;
+        m40_waiting_remove(&waiting, a);
+        m40_waiting_remove(&waiting, b);
+        a->key = b->key;
+        b->key = key;
+        m40_waiting_add(&waiting, b);
+        m40_waiting_add(&waiting, a);
+    }
+    check_order(&waiting, N);
+    for (uint32_t i = 0; i < N; i += 2)
+        m40_waiting_remove(&waiting, &q[i]);
+    check_order(&waiting, N / 2);
+    for (uint32_t i = 1; i < N; i += 2)
+        m40_waiting_remove(&waiting, &q[i]);
+    check_order(&waiting, 0);
+    free(q);
 }
 
 /* A stream of requests of high priority that would fill the only slot for ever: one of low priority gets its turn within the bound. */
@@ -292,13 +346,15 @@ static void test_a_prefix_is_found(void **state)
     assert_int_equal(b->n_cached, 96);
     assert_int_equal(c->n_cached, 64);
     assert_int_equal(d->n_cached, 0);
-    assert_memory_equal(a->tokens, b->tokens, 160 * sizeof *a->tokens);
+    for (uint32_t i = 0; i < 160; i++)
+        assert_int_equal(m40_sequence_token(a, i), m40_sequence_token(b, i));
     a = add(&s, 100, 60, 7); /* and a turn later: the answer's pages as well */
     a->uses_cache = false;
     run_all(&s);
     assert_int_equal(a->n_cached, 0);
     c = new_sequence(160, 5, 7);
-    memcpy(c->tokens, a->tokens, 160 * sizeof *a->tokens);
+    for (uint32_t i = 0; i < 160; i++)
+        prompts[c - sequences][i] = m40_sequence_token(a, i);
     m40_scheduler_add(&s, c);
     run_all(&s);
     assert_int_equal(c->n_cached, 128);
@@ -369,7 +425,7 @@ static void test_equal_hashes(void **state)
 
     (void)state;
     assert_int_equal(m40_page_pool_init(&pool, 4, NULL), M40LLM_OK);
-    assert_int_equal(m40_prefix_cache_init(&cache, &pool, NULL), M40LLM_OK);
+    assert_int_equal(m40_prefix_cache_init(&cache, &pool, 1, NULL), M40LLM_OK);
     for (int i = 0; i < 4; i++)
         assert_int_equal(m40_page_take(&pool), i);
     m40_prefix_add(&cache, 0, 5, -1, ids[0]);
@@ -557,10 +613,97 @@ static void test_pace_over_stairs(void **state)
     assert_true(worst <= 2.3e7);
 }
 
+/* ms of a step by its rows, as measured on an H200 with an 8B model in a 4-bit format (1, 4, 8 and 16 streams, and a tile of 32): the kernels for 2, 4, 8 and 16 tokens, then tiles of 32. */
+static double stairs_ms(uint32_t n_rows)
+{
+    static const double ms[] = {2.28, 2.9, 3.75, 6.0, 9.5}; /* up to 1 << i rows */
+
+    for (uint32_t i = 0; i < 5; i++)
+        if (n_rows <= 1u << i)
+            return ms[i];
+    return 12 + 3 * ((n_rows - 1) / 32);
+}
+
+struct drive {
+    uint32_t n_steps, n_mixed, n_over, n_rows; /* steps with prompts, those above the bound, and rows of prompts */
+    double ms;
+};
+
+/* Steps on a clock of their own; every `disturbed`-th one (0: none) takes five times as long. */
+static struct drive drive(struct m40_pace *pace, uint32_t n_answers, uint32_t n_steps, double (*ms_of)(uint32_t n_rows), uint32_t disturbed)
+{
+    struct drive d = {0};
+    double plain = ms_of(n_answers);
+
+    for (; d.n_steps < n_steps; d.n_steps++) {
+        uint32_t n = m40_pace_rows(pace, n_answers);
+        double ms = ms_of(n_answers + n);
+        bool is_disturbed = disturbed && d.n_steps % disturbed == disturbed - 1;
+
+        d.n_mixed += n > 0;
+        d.n_over += n > 0 && ms > pace->growth * plain;
+        d.n_rows += n;
+        d.ms += ms;
+        m40_pace_measured(pace, n_answers, n, (uint64_t)(ms * 1e6 * (is_disturbed ? 5 : 1)));
+    }
+    return d;
+}
+
+/* What a step may have at most. */
+static uint32_t most_rows(uint32_t n_answers, double (*ms_of)(uint32_t n_rows), double growth)
+{
+    uint32_t n = 1;
+
+    while (n < 512 && ms_of(n_answers + n + 1) <= growth * ms_of(n_answers))
+        n++;
+    return n;
+}
+
+/* Steps of an H200: from the start on nearly none is above the bound, and nearly as much of the prompt is done as could be. */
+static void test_pace_of_a_card(void **state)
+{
+    (void)state;
+    for (uint32_t n_answers = 1; n_answers <= 48; n_answers++) {
+        for (int round = 0; round < 2; round++) { /* a steady clock, and a disturbed one */
+            uint32_t most = most_rows(n_answers, stairs_ms, 2);
+            struct m40_pace pace;
+            struct drive first, then;
+
+            m40_pace_init(&pace, 2, 512);
+            first = drive(&pace, n_answers, 60, stairs_ms, round ? 29 : 0);
+            assert_true(first.n_over <= 4);
+            then = drive(&pace, n_answers, 2000, stairs_ms, round ? 29 : 0);
+            assert_true(then.n_over * 50 <= then.n_mixed);
+            assert_true(then.n_rows >= 0.8 * most * then.n_mixed);
+            if (round == 0)
+                assert_true(then.ms <= 2 * stairs_ms(n_answers) * then.n_steps);
+        }
+    }
+}
+
+/* Requests come and go: the bound holds for every number of answers at once, and none is learnt from the beginning each time. */
+static void test_pace_as_answers_come_and_go(void **state)
+{
+    struct m40_pace pace;
+    uint64_t random = test_seed() ^ 3;
+    uint32_t n_over = 0, n_mixed = 0;
+
+    (void)state;
+    m40_pace_init(&pace, 2, 512);
+    for (int i = 0; i < 400; i++) {
+        struct drive d = drive(&pace, 1 + (uint32_t)(test_random(&random) % 12), 1 + (uint32_t)(test_random(&random) % 40), stairs_ms, 0);
+
+        n_over += d.n_over;
+        n_mixed += d.n_mixed;
+    }
+    assert_true(n_over * 25 <= n_mixed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_first_come_first_served),
+        cmocka_unit_test(test_many_wait),
         cmocka_unit_test(test_low_priority_does_not_starve),
         cmocka_unit_test(test_the_youngest_is_preempted),
         cmocka_unit_test(test_waiting_for_pages_is_not_overtaken),
@@ -573,6 +716,8 @@ int main(void)
         cmocka_unit_test(test_pace_keeps_the_bound),
         cmocka_unit_test(test_pace_measures_again),
         cmocka_unit_test(test_pace_over_stairs),
+        cmocka_unit_test(test_pace_of_a_card),
+        cmocka_unit_test(test_pace_as_answers_come_and_go),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,6 +80,8 @@ static const struct m40_backend_ops cuda_ops = {
     .sample = m40_cuda_sample,
     .step_begin = m40_cuda_step_begin,
     .step_end = m40_cuda_step_end,
+    .open_lane = m40_cuda_open_lane,
+    .is_idle = m40_cuda_is_idle,
 };
 
 /* A context, a stream, and what launches need to know of the card. */
@@ -91,7 +93,7 @@ static m40llm_status start_device(struct m40_cuda *c, m40llm_error *err)
 
     M40_CUDA_TRY(d, d->DevicePrimaryCtxRetain(&c->context, c->device), "opening %s (%s)", c->info.spec, c->info.name);
     M40_TRY(m40_cuda_enter(c, err));
-    M40_TRY(m40_cuda_check(c, d->StreamCreate(&c->stream, CU_STREAM_NON_BLOCKING), "creating a stream", err));
+    M40_TRY(m40_cuda_create_stream(c, true, err));
     M40_TRY(m40_cuda_check(c, d->DeviceGetAttribute(&n_sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, c->device), "counting multiprocessors", err));
     c->n_sms = (uint32_t)n_sms;
     c->use_sass = c->info.cc_major == 5 && c->info.cc_minor == 2 && m40_n_kernel_images > 0 && m40_kernel_images[0].cubin;

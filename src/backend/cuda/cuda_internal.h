@@ -1,7 +1,7 @@
 /* What the files of the CUDA backend share: its object, memory, modules and launches.
  *
  * One thread at a time, but any thread: every function that calls the driver makes the context current first. Everything runs in order on one stream. Operations neither allocate
- * nor wait for the device. There is no second stream: see cuda_upload.c. */
+ * nor wait for the device. There is no second stream but a lane's (cuda_lane.c), which is an object of its own: see cuda_upload.c. */
 #ifndef M40_CUDA_INTERNAL_H
 #define M40_CUDA_INTERNAL_H
 
@@ -192,6 +192,15 @@ struct m40_cuda_scratch_sizes {
 
 /* Of the areas of scratch memory for a workload. */
 struct m40_cuda_scratch_sizes m40_cuda_scratch_sizes(const struct m40_workload *workload);
+
+/* ---- cuda_lane.c ---- */
+
+/* The operations of the table. */
+m40llm_status m40_cuda_open_lane(struct m40_backend *be, struct m40_backend **out, m40llm_error *err);
+m40llm_status m40_cuda_is_idle(struct m40_backend *be, bool *out, m40llm_error *err);
+
+/* c->stream, with the highest priority or the lowest; the context is current. */
+m40llm_status m40_cuda_create_stream(struct m40_cuda *c, bool is_urgent, m40llm_error *err);
 
 /* ---- cuda_device.c ---- */
 
