@@ -60,6 +60,7 @@ struct cli_settings {
     const char *host, *api_key, *api_key_file, *alias;
     uint32_t port, parallel, max_requests, max_connections, idle, drain;
     uint64_t max_body;
+    uint32_t longest_step_ms; /* as m40llm_engine_options has it */
     /* positional arguments */
     const char **args;
     int n_args;

@@ -2,6 +2,7 @@
 
 enum {
     FIRST_ROWS = 16,
+    TILE_ROWS = 64,     /* matrices are multiplied in tiles of so many rows or a part of that */
     MEASURE_AFTER = 64, /* mixed steps: what answers take alone changes with their contexts */
 };
 
@@ -14,9 +15,12 @@ static uint32_t size_of(uint32_t n_answers)
     return i;
 }
 
-void m40_pace_init(struct m40_pace *pace, double growth, uint32_t n_most)
+void m40_pace_init(struct m40_pace *pace, double growth, uint32_t n_most, double longest_ns)
 {
-    *pace = (struct m40_pace){.growth = growth, .n_most = n_most, .n_rows = n_most < FIRST_ROWS ? n_most : FIRST_ROWS};
+    uint32_t n_first = n_most < FIRST_ROWS ? n_most : FIRST_ROWS;
+
+    *pace = (struct m40_pace){
+        .growth = growth, .longest_ns = longest_ns, .n_most = n_most, .n_rows = n_first, .n_alone = longest_ns > 0 ? n_first : n_most};
 }
 
 uint32_t m40_pace_rows(const struct m40_pace *pace, uint32_t n_answers)
@@ -24,7 +28,7 @@ uint32_t m40_pace_rows(const struct m40_pace *pace, uint32_t n_answers)
     uint32_t size = size_of(n_answers);
 
     if (n_answers == 0)
-        return pace->n_most;
+        return pace->n_alone;
     if (pace->plain_ns[size] == 0 || pace->n_mixed[size] >= MEASURE_AFTER)
         return 0;
     return pace->n_rows;
@@ -43,13 +47,28 @@ static void adapt(struct m40_pace *pace, uint32_t n_rows, double plain, double n
     pace->n_rows = fit < 1 ? 1 : fit > pace->n_most ? pace->n_most : (uint32_t)fit;
 }
 
+/* Time for what a step costs without any rows is in ns, too: so a step of more rows is shorter than this says, and the next tells how much. */
+static void adapt_alone(struct m40_pace *pace, uint32_t n_rows, double ns)
+{
+    double fit = n_rows * pace->longest_ns / (ns < 1 ? 1 : ns);
+
+    if (n_rows < pace->n_alone && ns <= pace->longest_ns) /* too few to say how many more there may be */
+        return;
+    pace->n_alone = fit < 1 ? 1 : fit > pace->n_most ? pace->n_most : (uint32_t)fit;
+    if (pace->n_alone > TILE_ROWS && pace->n_alone < pace->n_most)
+        pace->n_alone -= pace->n_alone % TILE_ROWS;
+}
+
 void m40_pace_measured(struct m40_pace *pace, uint32_t n_answers, uint32_t n_rows, uint64_t ns)
 {
     uint32_t size = size_of(n_answers);
     double *plain = &pace->plain_ns[size];
 
-    if (n_answers == 0)
+    if (n_answers == 0) {
+        if (n_rows > 0 && pace->longest_ns > 0)
+            adapt_alone(pace, n_rows, (double)ns);
         return;
+    }
     if (n_rows == 0) {
         double change = (double)ns - *plain;
 
