@@ -14,6 +14,7 @@
 enum {
     N_THREADS = 4,        /* a long template or prompt keeps one busy */
     HEADER_BYTES = 32768, /* of a request's first line and headers, and MHD's buffers for the connection */
+    SEND_BYTES = 65536,   /* that the kernel holds for a client that does not read; by itself it would take megabytes */
     WATCH_MS = 100,
     END_MS = 5000,       /* for cancelled answers to leave */
     BODY_S = 120,        /* for a request's body to arrive */
@@ -216,11 +217,12 @@ static bool make_url(struct server *s, bool *loopback)
 /* -1: errno says why. */
 static int listen_at(const struct addrinfo *a)
 {
-    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), yes = 1, reason;
+    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), yes = 1, send_bytes = SEND_BYTES, reason;
 
     if (fd < 0)
         return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof send_bytes); /* connections have it from here */
     if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, 256) == 0)
         return fd;
     reason = errno;
