@@ -86,6 +86,10 @@ echo "neighbours-gpu 120 M40LLM_TEST_DEVICE=cuda $build/tests/test_neighbours"
 if [ "$mode" != device ]; then # they are in Python
     echo "server 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_server.py"
     echo "server-completions 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_completions.py"
+    echo "server-leaving 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_leaving.py"
+    client=$build/openai/bin/python # make check-openai makes it; skipped where it is not
+    [ -x "$client" ] || client=python3
+    echo "server-openai 100 M40LLM_BIN=$build/m40llm $client tests/server/test_openai.py"
     [ -d "$san" ] && echo "san-server 200 M40LLM_BIN=$san/m40llm python3 tests/server/test_server.py"
     [ -d "$san" ] && echo "san-server-completions 400 M40LLM_BIN=$san/m40llm python3 tests/server/test_completions.py"
 fi

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from unittest import SkipTest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("M40LLM_BIN", os.path.join(ROOT, "build/m40llm"))
@@ -116,6 +117,8 @@ def run(tests):
         try:
             test()
             print(f"ok {i} - {test.__name__}", flush=True)
+        except SkipTest as why:
+            print(f"ok {i} - {test.__name__} # SKIP {why}", flush=True)
         except Exception:  # pylint: disable=broad-except
             failed += 1
             traceback.print_exc()
