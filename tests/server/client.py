@@ -1,4 +1,5 @@
 """Starts the server under test and talks to it; TAP for tests/run.sh. Python's standard library alone."""
+import atexit
 import http.client
 import json
 import os
@@ -40,6 +41,7 @@ class Server:
         self.log = []
         self.process = subprocess.Popen([BIN, "serve", MODEL, "--device", "cpu", "--port", "0", *flags], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                         text=True)
+        atexit.register(self.process.kill) # where a test failed before it stopped it
         self.reader = threading.Thread(target=self.read_log, daemon=True) # a full pipe would stop the server
         self.reader.start()
         self.port = int(re.search(r":(\d+)$", self.wait_for("listening at")).group(1))

@@ -29,6 +29,7 @@ def parse():
     p.add_argument("--clients", type=int, default=24)
     p.add_argument("--streams", type=int, default=200)
     p.add_argument("--bench", help="bench-serve; without it the 200 streams are left out")
+    p.add_argument("--threads", type=int, default=1, help="that compute")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--sanitized", action="store_true", help="the server is slow, and its memory is not its own")
     return p.parse_args()
@@ -45,8 +46,8 @@ class Soak:
             f.write(TEMPLATE)
             f.flush()
             # A pool that is too small for all: pages are evicted and answers pre-empted.
-            self.server = Server("--chat-template", f.name, "--parallel", "32", "--kv-mem", "24M", "--max-body", "1M", "--idle", str(IDLE_S), "--drain", "20", "--threads",
-                                 "1" if options.sanitized else str(os.cpu_count()))
+            self.server = Server("--chat-template", f.name, "--parallel", "32", "--kv-mem", "10M", "--max-body", "1M", "--idle", str(IDLE_S), "--drain", "20", "--threads",
+                                 str(options.threads))
 
     def fail(self, what):
         with self.lock:
