@@ -310,6 +310,7 @@ typedef struct m40llm_device_info {
     char driver[32];                                /* "12.4"; empty for the CPU */
     char code[48];                                  /* "SASS sm_52", "PTX compute_52, cuBLAS 12.4.5", "AVX2", "scalar"; empty until opened */
     char why[128];                                  /* why this device was or would be chosen, or why it cannot be */
+    char pci[16];                                   /* "0000:3b:00.0": where the card sits; empty: the CPU, or not known */
 } m40llm_device_info;
 
 /* All devices, best first for "auto"; at most `capacity` are written, *n_out counts all (the CPU is always one, and last).
@@ -493,7 +494,7 @@ typedef struct m40llm_request_options {
     uint32_t n_choices;    /* answers to the prompt, which differ by their draws; 0: one */
     int priority;          /* -100 .. 100: a greater one is served as if it had come 10 s earlier for each step */
     int no_cache;          /* take nothing from the prefix cache and leave nothing in it */
-    const char *const *stops; /* [n_stops]: the answer ends before the first of these; UTF-8, needs a tokenizer */
+    const char *const *stops; /* [n_stops]: the answer ends before the first of these, which does not reach across a control token; UTF-8, needs a tokenizer */
     size_t n_stops;
     const int32_t *stop_tokens; /* [n_stop_tokens]: end the answer as end tokens do, with ignore_end too */
     size_t n_stop_tokens;

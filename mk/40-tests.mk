@@ -19,8 +19,16 @@ $(FAKE_CUBLAS): $(BUILD)/obj/tests/fake_cublas/fake_cublas.o
 $(BUILD)/tests/test_cublas $(BUILD)/tests/test_cli: | $(FAKE_CUBLAS) $(EMU_TEST_LIB)
 -include $(BUILD)/obj/tests/fake_cublas/fake_cublas.d
 
-# The server's one part that is no face on the network.
-$(BUILD)/tests/test_thinking: $(BUILD)/obj/src/server/thinking.o
+# The same of NVML.
+FAKE_NVML := $(BUILD)/libnvidia-ml-fake.so
+$(FAKE_NVML): $(BUILD)/obj/tests/fake_nvml/fake_nvml.o
+	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^
+$(BUILD)/tests/test_nvml: | $(FAKE_NVML)
+-include $(BUILD)/obj/tests/fake_nvml/fake_nvml.d
+
+# The server's parts that are no face on the network.
+$(BUILD)/tests/test_thinking: $(BUILD)/obj/src/server/thinking.o $(BUILD)/obj/src/server/thinking_markers.o
+$(BUILD)/tests/test_nvml: $(BUILD)/obj/src/server/nvml.o
 
 .PHONY: unit
 unit: $(UNIT_BINS)

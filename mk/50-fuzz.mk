@@ -15,6 +15,13 @@ $(FUZZ_BINS): $(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(LIB_A)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(OPENMP) $(LIB_LIBS)
 
+# The server's parsers of requests. Its objects need the library, which stands before them: once more behind them.
+SERVER_OBJS := $(filter $(BUILD)/obj/src/server/%,$(CLI_OBJS)) $(PAGE_OBJ)
+REQUEST_FUZZ_BINS := $(BUILD)/tests/replay_request $(BUILD)/tests/fuzz_request
+$(BUILD)/obj/tests/fuzz/fuzz_request.o: ALL_CFLAGS += $(shell pkg-config --cflags $(CLI_PKGS) 2>/dev/null)
+$(REQUEST_FUZZ_BINS): $(SERVER_OBJS)
+$(REQUEST_FUZZ_BINS): private LIB_LIBS := $(LIB_A) $(shell pkg-config --libs $(CLI_PKGS) 2>/dev/null) $(LIB_LIBS)
+
 .PHONY: replay fuzz fuzz-bins
 replay: $(REPLAY_BINS)
 	@for name in $(FUZZ_NAMES); do $(BUILD)/tests/replay_$$name tests/fuzz/corpus/$$name || exit 1; done

@@ -7,7 +7,7 @@ TSAN_BUILD := $(BUILD)/tsan
 TSAN_TESTS := test_engine test_engine_many
 
 .PHONY: tsan check check-full quick-check check-built check-full-built all-tests
-all-tests: lib $(CLI) $(EMU_LIB) $(EMU_TEST_LIB) $(FAKE_CUBLAS) $(UNIT_BINS) $(GOLDEN_BINS) $(PARITY_BIN) $(CLI_TEST_BINS) $(REPLAY_BINS)
+all-tests: lib $(CLI) $(EMU_LIB) $(EMU_TEST_LIB) $(FAKE_CUBLAS) $(FAKE_NVML) $(UNIT_BINS) $(GOLDEN_BINS) $(PARITY_BIN) $(CLI_TEST_BINS) $(REPLAY_BINS)
 
 # The packages first, then a new make: what it asks pkg-config must be there.
 check:
@@ -32,4 +32,4 @@ quick-check:
 tsan:
 	$(MAKE) --no-print-directory -s -j$(JOBS) SAN=thread BUILD=$(TSAN_BUILD) $(TSAN_BUILD)/m40llm $(TSAN_TESTS:%=$(TSAN_BUILD)/tests/%)
 	{ for t in $(TSAN_TESTS); do echo "tsan-$$t 600 $(TSAN_BUILD)/tests/$$t"; done; \
-		echo "tsan-server 600 M40LLM_BIN=$(TSAN_BUILD)/m40llm python3 tests/server/test_completions.py"; } | tests/run.sh $(BUILD)/logs-tsan -j $(TEST_JOBS)
+		for t in completions access bad_input; do echo "tsan-server-$$t 600 M40LLM_BIN=$(TSAN_BUILD)/m40llm python3 tests/server/test_$$t.py"; done; } | tests/run.sh $(BUILD)/logs-tsan -j $(TEST_JOBS)

@@ -20,9 +20,11 @@ help:
 	@echo 'make quick-check  the unit tests and fuzz corpora only'
 	@echo 'make check-full   all seeds, windows and sanitizers'
 	@echo 'make tsan         the engine under ThreadSanitizer'
+	@echo 'make check-page   the chat page in a headless Chromium'
 	@echo 'make fuzz         libFuzzer for FUZZ_SECONDS=60 each'
 	@echo 'make bundle       a folder that runs on another x86-64 Linux'
 	@echo 'make all          program and libraries in build/'
+	@echo 'make install      the same, a header and a systemd unit in PREFIX=/usr/local; make uninstall takes them away'
 	@echo 'tools/get_ptxas.sh fetches a ptxas that makes sm_52 machine code (optional)'
 
 clean:

@@ -86,6 +86,11 @@ echo "neighbours-gpu 120 M40LLM_TEST_DEVICE=cuda $build/tests/test_neighbours"
 if [ "$mode" != device ]; then # they are in Python
     echo "server 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_server.py"
     echo "server-completions 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_completions.py"
+    echo "server-page 120 M40LLM_BIN=$build/m40llm python3 tests/server/test_page.py"
+    for t in access bad_input gpu_metrics; do
+        echo "server-$t 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_$t.py"
+        [ $t = gpu_metrics ] || [ ! -d "$san" ] || echo "san-server-$t 200 M40LLM_BIN=$san/m40llm python3 tests/server/test_$t.py" # the emulated driver is slow there
+    done
     echo "server-leaving 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_leaving.py"
     client=$build/openai/bin/python # make check-openai makes it; skipped where it is not
     [ -x "$client" ] || client=python3
@@ -100,11 +105,13 @@ if [ "$mode" != device ] && [ -d "$san" ]; then
     replays "$san" san-
 fi
 if [ "$mode" != device ]; then
+    echo "server-thoughts 60 M40LLM_BIN=$build/m40llm python3 tests/server/test_thoughts.py"
     echo "bench-emu 60 $emu tools/tap.sh 'bench-kernels runs every operation' $build/bench-kernels --quick"
     cublas="M40LLM_ENABLE_CUBLAS=1 M40LLM_CUBLAS_LIB=$build/libcublas-fake.so"
     echo "bench-cublas-emu 60 M40LLM_CUDA_LIB=$build/libcuda-emu-test.so $cublas tools/tap.sh 'bench-kernels times cuBLAS' $build/bench-kernels --quick --ops cublas,sgemm"
     echo "bench-curve-emu 60 $emu tools/tap.sh 'bench-kernels draws the curve' $build/bench-kernels --quick --curve"
     [ -d "$san" ] && echo "san-bench-emu 60 $emu_san tools/tap.sh 'bench-kernels runs every operation' $san/bench-kernels --quick --json"
+    echo "install 60 tools/tap.sh 'make install, and the service' tools/check_install.sh $build"
     echo "layers 30 tools/tap.sh 'no include points upward' tools/check_layers.sh"
     echo "ptx 60 tools/tap.sh 'PTX rounds as the contract says' tools/check_ptx.sh $build/ptx/*.ptx"
 fi

@@ -2,7 +2,7 @@
 # install_deps.sh [build|test]: installs the Debian/Ubuntu packages that are missing, and says which. Does nothing where all are there.
 set -eu
 build="build-essential pkg-config clang libpcre2-dev libutf8proc-dev libjansson-dev libmicrohttpd-dev"
-test="libcmocka-dev python3"
+test="libcmocka-dev python3 openssl"
 want=$build
 [ "${1:-build}" = test ] && want="$build $test"
 

@@ -36,6 +36,21 @@ static int read_key(const struct cli_settings *settings, char **key)
     return rc;
 }
 
+/* PEM of --tls-cert and --tls-key; NULL: there is none. */
+static int read_tls(const struct cli_settings *settings, char **cert, char **key)
+{
+    size_t n_bytes;
+    int rc = CLI_OK;
+
+    if (!settings->tls_cert != !settings->tls_key)
+        return cli_usage("--tls-cert and --tls-key need each other");
+    if (settings->tls_cert)
+        rc = cli_read_file(settings->tls_cert, cert, &n_bytes);
+    if (settings->tls_key && rc == CLI_OK)
+        rc = cli_read_file(settings->tls_key, key, &n_bytes);
+    return rc;
+}
+
 /* The text of the model's own template, or of --chat-template; NULL: there is none. */
 static int read_template(const struct cli_settings *settings, const m40llm_file *file, char **text, m40llm_template **compiled)
 {
@@ -111,9 +126,11 @@ int cmd_serve(struct cli_settings *settings)
 {
     struct server_options options = SERVER_OPTIONS_INIT;
     struct server *server = NULL;
-    char why[256], *key = NULL;
+    char why[256], *key = NULL, *tls_cert = NULL, *tls_key = NULL;
     int rc = read_key(settings, &key);
 
+    if (rc == CLI_OK)
+        rc = read_tls(settings, &tls_cert, &tls_key);
     if (settings->parallel == 0)
         settings->parallel = 16;
     if (settings->max_requests == 0)
@@ -129,6 +146,12 @@ int cmd_serve(struct cli_settings *settings)
     options.max_body_bytes = settings->max_body;
     options.idle_s = settings->idle;
     options.drain_s = settings->drain;
+    options.cors = (struct server_list){settings->cors.items, settings->cors.n};
+    options.allow_hosts = (struct server_list){settings->allow_hosts.items, settings->allow_hosts.n};
+    options.tls_cert = tls_cert;
+    options.tls_key = tls_key;
+    options.nvml_library = settings->nvml_library;
+    options.logger = cli_device_options(settings).logger;
     if (rc == CLI_OK && !server_open(&server, &options, why, sizeof why)) {
         fprintf(stderr, "m40llm: %s\n", why);
         rc = CLI_FAILURE;
@@ -138,5 +161,7 @@ int cmd_serve(struct cli_settings *settings)
         rc = serve_model(server, settings);
     }
     free(key);
+    free(tls_cert);
+    free(tls_key);
     return rc;
 }

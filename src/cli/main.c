@@ -31,9 +31,9 @@ static void print_overview(FILE *to)
     fprintf(to, "m40llm %s: run GGUF language models on NVIDIA Maxwell GPUs\n\nusage: m40llm COMMAND ...\n\n", m40llm_version());
     for (int i = 0; i < N_COMMANDS; i++)
         fprintf(to, "  %-11s %s\n", commands[i].name, commands[i].summary);
-    fprintf(to,
-            "\nm40llm COMMAND --help tells a command's options.\n"
-            "Environment: M40LLM_LOG (error, warn, info, debug, trace), M40LLM_DEVICE, M40LLM_CUDA_LIB (the driver to open), M40LLM_FORCE_M40=1.\n");
+    fprintf(to, "\nm40llm COMMAND --help tells a command's options.\n"
+                "Environment: M40LLM_LOG (error, warn, info, debug, trace), M40LLM_DEVICE, M40LLM_CUDA_LIB (the driver to open), M40LLM_NVML_LIB, "
+                "M40LLM_FORCE_M40=1.\n");
 }
 
 int main(int argc, char **argv)

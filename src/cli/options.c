@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { FLAG, TEXT, U32, U64, REAL, SIZE };
+enum kind { FLAG, TEXT, LIST, U32, U64, REAL, SIZE };
 
 /* One row a flag. A flag whose presence matters beside its value names a bool in `seen`. */
 struct flag {
@@ -65,6 +65,12 @@ static const struct flag flags[] = {
     {"api-key", 0, TEXT, CMD_SERVE, AT(api_key), 0, "KEY",
      "what clients must send as 'Authorization: Bearer KEY'; other users of the machine can see it"},
     {"api-key-file", 0, TEXT, CMD_SERVE, AT(api_key_file), 0, "FILE", "the same from a file's first line"},
+    {"tls-cert", 0, TEXT, CMD_SERVE, AT(tls_cert), 0, "FILE", "PEM certificate, and those that lead to its issuer: HTTPS instead of HTTP"},
+    {"tls-key", 0, TEXT, CMD_SERVE, AT(tls_key), 0, "FILE", "its PEM key, without a passphrase"},
+    {"cors", 0, LIST, CMD_SERVE, AT(cors), 0, "ORIGIN",
+     "let web pages of scheme://name[:port], or of any with '*', use the server; repeat it for more"},
+    {"allow-host", 0, LIST, CMD_SERVE, AT(allow_hosts), 0, "NAME",
+     "a name that clients may call the server by, beside localhost; '*': any; repeat it for more"},
     {"alias", 0, TEXT, CMD_SERVE, AT(alias), 0, "NAME", "the model's name for clients (default: the file's, without .gguf)"},
     {"chat-template", 0, TEXT, CMD_SERVE, AT(template_file), 0, "FILE", "a chat template instead of the model's"},
     {"parallel", 0, U32, CMD_SERVE, AT(parallel), 0, "N", "answers that are computed at once (default 16)"},
@@ -209,6 +215,16 @@ static int set_size(const struct flag *flag, uint64_t *field, const char *text)
     return CLI_OK;
 }
 
+static int add_to_list(const struct flag *flag, struct cli_list *list, const char *text)
+{
+    if (!*text)
+        return cli_usage("--%s: it is empty", flag->name);
+    if (list->n == sizeof list->items / sizeof *list->items)
+        return cli_usage("--%s: more than %u of them", flag->name, list->n);
+    list->items[list->n++] = text;
+    return CLI_OK;
+}
+
 static int set_flag(struct cli_settings *settings, const struct flag *flag, const char *text)
 {
     void *field = (char *)settings + flag->offset;
@@ -219,6 +235,8 @@ static int set_flag(struct cli_settings *settings, const struct flag *flag, cons
         *(bool *)field = true;
     else if (flag->kind == TEXT)
         *(const char **)field = text;
+    else if (flag->kind == LIST)
+        return add_to_list(flag, field, text);
     else if (flag->kind == REAL)
         return set_real(flag, field, text);
     else if (flag->kind == SIZE)
@@ -243,6 +261,7 @@ static int read_environment(struct cli_settings *settings)
 
     settings->cuda_library = getenv("M40LLM_CUDA_LIB");
     settings->cublas_library = getenv("M40LLM_CUBLAS_LIB");
+    settings->nvml_library = getenv("M40LLM_NVML_LIB");
     settings->device = getenv("M40LLM_DEVICE");
     settings->force_m40 = force && strcmp(force, "1") == 0;
     settings->log_level = M40LLM_LOG_WARN;

@@ -25,6 +25,12 @@ enum cli_command_bit {
     CMD_ALL = (1 << 11) - 1,
 };
 
+/* The values of a flag that may be given several times. */
+struct cli_list {
+    const char *items[32];
+    uint32_t n;
+};
+
 /* What the flags and the environment say. Strings point into argv or the environment. */
 struct cli_settings {
     bool help;
@@ -57,7 +63,8 @@ struct cli_settings {
     uint32_t prompt_tokens, repetitions;
     const char *synth, *shape, *type;
     /* serve */
-    const char *host, *api_key, *api_key_file, *alias;
+    const char *host, *api_key, *api_key_file, *alias, *tls_cert, *tls_key;
+    struct cli_list cors, allow_hosts;
     uint32_t port, parallel, max_requests, max_connections, idle, drain;
     uint64_t max_body;
     uint32_t longest_step_ms; /* as m40llm_engine_options has it */
@@ -65,7 +72,7 @@ struct cli_settings {
     const char **args;
     int n_args;
     /* from the environment */
-    const char *cuda_library, *cublas_library;
+    const char *cuda_library, *cublas_library, *nvml_library;
     bool force_m40, use_cublas;
     m40llm_log_level log_level;
 };

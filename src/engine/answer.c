@@ -90,6 +90,7 @@ m40llm_status m40_answer_init(struct m40_answer *a, const struct m40_tokenizer *
     size_t n_bytes;
 
     a->stops = stops;
+    a->tokenizer = tokenizer;
     M40_FAIL_IF(!m40_buf_append(&a->held, "", 0) || !m40_buf_append(&a->out, "", 0), M40LLM_NO_MEMORY, "answer");
     if (!tokenizer)
         return M40LLM_OK;
@@ -120,6 +121,19 @@ static m40llm_status give(struct m40_answer *a, size_t n, struct m40_str *text, 
     return M40LLM_OK;
 }
 
+/* Nothing more comes of what the stream holds back. */
+static m40llm_status hold_rest(struct m40_answer *a, m40llm_error *err)
+{
+    m40llm_status status = M40LLM_OK;
+    const char *piece;
+    size_t n;
+
+    M40_TRY(m40_token_stream_flush(a->stream, &piece, &n, err));
+    M40_FAIL_IF(!m40_buf_append(&a->held, piece, n), M40LLM_NO_MEMORY, "answer");
+fail:
+    return status;
+}
+
 m40llm_status m40_answer_push(struct m40_answer *a, int32_t id, bool is_watched, struct m40_str *text, bool *is_stopped, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
@@ -128,9 +142,13 @@ m40llm_status m40_answer_push(struct m40_answer *a, int32_t id, bool is_watched,
 
     *text = (struct m40_str){"", 0};
     *is_stopped = false;
-    if (!a->stream)
+    if (!a->tokenizer)
         return M40LLM_OK;
+    if (m40_tokenizer_is_control(a->tokenizer, id))
+        M40_TRY(hold_rest(a, err));
     M40_TRY(m40_token_stream_push(a->stream, id, &piece, &n_new, err));
+    if (m40_tokenizer_is_control(a->tokenizer, id))
+        return give(a, a->held.n_bytes, text, err);
     M40_FAIL_IF(!m40_buf_append(&a->held, piece, n_new), M40LLM_NO_MEMORY, "answer");
     n_certain = a->held.n_bytes;
     if (is_watched && a->stops->n_strings) {
@@ -147,14 +165,11 @@ fail:
 m40llm_status m40_answer_flush(struct m40_answer *a, struct m40_str *text, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
-    const char *piece;
-    size_t n;
 
     *text = (struct m40_str){"", 0};
-    if (!a->stream)
+    if (!a->tokenizer)
         return M40LLM_OK;
-    M40_TRY(m40_token_stream_flush(a->stream, &piece, &n, err));
-    M40_FAIL_IF(!m40_buf_append(&a->held, piece, n), M40LLM_NO_MEMORY, "answer");
+    M40_TRY(hold_rest(a, err));
     M40_TRY(give(a, a->held.n_bytes, text, err));
 fail:
     return status;

@@ -18,7 +18,8 @@ void m40_stops_free(struct m40_stops *stops);
 
 /* Zeroed: an answer without text. */
 struct m40_answer {
-    struct m40_token_stream *stream; /* NULL: no tokenizer */
+    const struct m40_tokenizer *tokenizer; /* NULL: none */
+    struct m40_token_stream *stream;
     const struct m40_stops *stops;
     struct m40_buf held; /* what is not certain yet */
     struct m40_buf out;  /* the text of the last call */
@@ -30,7 +31,8 @@ m40llm_status m40_answer_init(struct m40_answer *answer, const struct m40_tokeni
 void m40_answer_free(struct m40_answer *answer);
 
 /* One token more; is_watched: stop strings count. *text: what is certain now, NUL-terminated, valid until the next call. *is_stopped: the text before a stop string is out, and there will be no more. Of
- * several stop strings the one that is complete first counts, of those the longest: so it does not matter how the text is cut into tokens. NO_MEMORY. */
+ * several stop strings the one that is complete first counts, of those the longest: so it does not matter how the text is cut into tokens. Neither a character nor a stop string reaches across a control
+ * token: with it comes all that was held back. NO_MEMORY. */
 m40llm_status m40_answer_push(struct m40_answer *answer, int32_t id, bool is_watched, struct m40_str *text, bool *is_stopped, m40llm_error *err);
 /* What was held back, at an end without a stop string. */
 m40llm_status m40_answer_flush(struct m40_answer *answer, struct m40_str *text, m40llm_error *err);

@@ -1,5 +1,6 @@
 #include "call.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -31,10 +32,11 @@ static const struct known_field known[] = {
     {"logit_bias", ANY, NULL},
     {"logprobs", OPENAI, NULL},
     {"top_logprobs", CALL_CHAT, NULL},
-    {"user", OPENAI, "*"},
-    {"metadata", OPENAI, "*"},
-    {"safety_identifier", OPENAI, "*"},
-    {"prompt_cache_key", OPENAI, "*"},
+    {"user", OPENAI, ANY_TEXT},
+    {"metadata", OPENAI, ANY_OBJECT},
+    {"safety_identifier", OPENAI, ANY_TEXT},
+    {"prompt_cache_key", OPENAI, ANY_TEXT},
+    {"prompt_cache_retention", OPENAI, ANY_TEXT},
     {"service_tier", OPENAI, "\"auto\""},
     {"store", OPENAI, "false"},
     {"response_format", CALL_CHAT, "{\"type\": \"text\"}"},
@@ -249,9 +251,10 @@ static void read_stream(struct call *c, const struct fields *o)
     static const struct known_field of_options[] = {{"include_usage", OPENAI, NULL}, {"include_obfuscation", OPENAI, "false"}};
     json_t *options = json_object_get(o->object, "stream_options");
     struct fields inner = {options, o->failure};
+    char param[sizeof o->failure->param];
 
     fields_bool(o, "stream", &c->stream);
-    if (!options || json_is_null(options))
+    if (!options || json_is_null(options) || o->failure->status)
         return;
     if (!c->stream || !json_is_object(options)) {
         fail(o->failure, MHD_HTTP_BAD_REQUEST, "stream_options", NULL, "'stream_options' must be an object, and needs 'stream': true");
@@ -259,6 +262,10 @@ static void read_stream(struct call *c, const struct fields *o)
     }
     fields_check_known(&inner, of_options, sizeof of_options / sizeof *of_options, c->kind);
     fields_bool(&inner, "include_usage", &c->include_usage);
+    if (o->failure->status) {
+        snprintf(param, sizeof param, "stream_options.%.60s", o->failure->param);
+        memcpy(o->failure->param, param, sizeof param);
+    }
 }
 
 bool call_parse(struct call *c, enum call_kind kind, const struct server_model *m, const struct m40_buf *body, struct failure *f)

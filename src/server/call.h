@@ -9,9 +9,8 @@ enum call_kind { CALL_CHAT = 1, CALL_TEXT = 2, CALL_GENERATE = 4 };
 struct call {
     enum call_kind kind;
     bool stream, include_usage;
-    bool starts_thinking; /* the prompt ends with <think> */
-    uint32_t n;           /* choices */
-    int32_t *ids;         /* [n_ids]: the prompt */
+    uint32_t n;   /* choices */
+    int32_t *ids; /* [n_ids]: the prompt */
     size_t n_ids;
     m40llm_request_options options; /* points into what follows */
     m40llm_logit_bias *bias;
@@ -29,6 +28,10 @@ const char *call_prompt_field(enum call_kind kind);
 
 /* chat.c: the object's messages as the model's template writes them, into c->ids. */
 bool chat_prompt(struct call *c, const struct server_model *m, struct failure *f);
+
+/* tokens.c: what /tokenize and /detokenize answer to a body. NULL: *f says why, or, where it does not, there was no memory. */
+json_t *tokenize_answer(const struct server_model *m, const struct m40_buf *body, struct failure *f);
+json_t *detokenize_answer(const struct server_model *m, const struct m40_buf *body, struct failure *f);
 
 /* Ids of a text into *ids (to be freed). */
 bool tokenize_text(const struct server_model *m, const char *text, size_t n_bytes, unsigned flags, int32_t **ids, size_t *n_ids, struct failure *f);

@@ -4,6 +4,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { VARIABLES_DEPTH = 100 }; /* far below the template's own limit, whose error would blame the messages */
+
+/* A part of a content: {"type": "text", "text": "..."} and nothing else. */
+static bool read_part(json_t *part, const char *param, struct m40_buf *joined, struct failure *f)
+{
+    json_t *words = json_object_get(part, "text"), *value;
+    const char *type = json_string_value(json_object_get(part, "type")), *name;
+    char at[160];
+
+    if (type && strcmp(type, "text") != 0)
+        return fail(f, MHD_HTTP_BAD_REQUEST, param, "unsupported", "'%s' is of type '%.40s': only 'text' is supported", param, type);
+    if (!type || !json_is_string(words))
+        return fail(f, MHD_HTTP_BAD_REQUEST, param, NULL, "'%s' must be an object with 'type': 'text' and a 'text'", param);
+    json_object_foreach(part, name, value)
+    {
+        snprintf(at, sizeof at, "%s.%.40s", param, name);
+        if (strcmp(name, "type") != 0 && strcmp(name, "text") != 0 && !json_is_null(value))
+            return fail(f, MHD_HTTP_BAD_REQUEST, at, "unsupported", "'%s' is not supported", at);
+    }
+    if (!m40_buf_append(joined, json_string_value(words), json_string_length(words)))
+        return fail(f, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, "out of memory for the messages");
+    return true;
+}
+
 /* A text, or an array of parts that are texts, which follow one another. NULL: *f says why. */
 static json_t *read_content(json_t *content, const char *param, struct failure *f)
 {
@@ -18,17 +42,10 @@ static json_t *read_content(json_t *content, const char *param, struct failure *
         return NULL;
     }
     for (size_t i = 0; i < json_array_size(content) && ok; i++) {
-        json_t *part = json_array_get(content, i), *words = json_object_get(part, "text");
-        const char *type = json_string_value(json_object_get(part, "type"));
         char at[96];
 
         snprintf(at, sizeof at, "%s[%zu]", param, i);
-        if (type && strcmp(type, "text") != 0)
-            ok = fail(f, MHD_HTTP_BAD_REQUEST, at, "unsupported", "'%s' is of type '%.40s': only 'text' is supported", at, type);
-        else if (!type || !json_is_string(words))
-            ok = fail(f, MHD_HTTP_BAD_REQUEST, at, NULL, "'%s' must be an object with 'type': 'text' and a 'text'", at);
-        else if (!m40_buf_append(&joined, json_string_value(words), json_string_length(words)))
-            ok = fail(f, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, "out of memory for the messages");
+        ok = read_part(json_array_get(content, i), at, &joined, f);
     }
     if (ok)
         text = json_stringn(joined.data ? joined.data : "", joined.n_bytes);
@@ -118,30 +135,65 @@ static bool set_token(json_t *context, const char *name, const struct server_mod
     return json_object_set_new(context, name, text_json(text, n_bytes)) == 0;
 }
 
+static bool nests_deeper(const json_t *value, unsigned most)
+{
+    const char *name;
+    json_t *member;
+
+    if (most == 0)
+        return true;
+    for (size_t i = 0; i < json_array_size(value); i++)
+        if (nests_deeper(json_array_get(value, i), most - 1))
+            return true;
+    json_object_foreach((json_t *)value, name, member)
+    {
+        if (nests_deeper(member, most - 1))
+            return true;
+    }
+    return false;
+}
+
+/* chat_template_kwargs: variables, but not those that the rest of the request gives. */
+static bool add_variables(json_t *context, json_t *extra, struct failure *f)
+{
+    const char *name;
+    json_t *value;
+
+    if (!extra || json_is_null(extra))
+        return true;
+    if (!json_is_object(extra))
+        return fail(f, MHD_HTTP_BAD_REQUEST, "chat_template_kwargs", NULL, "'chat_template_kwargs' must be an object");
+    json_object_foreach(extra, name, value)
+    {
+        char param[96];
+
+        snprintf(param, sizeof param, "chat_template_kwargs.%.60s", name);
+        if (json_object_get(context, name))
+            return fail(f, MHD_HTTP_BAD_REQUEST, param, "unsupported", "'%s' cannot be set: the server does", param);
+    }
+    if (nests_deeper(extra, VARIABLES_DEPTH))
+        return fail(f, MHD_HTTP_BAD_REQUEST, "chat_template_kwargs", NULL, "'chat_template_kwargs' nests more than %d deep", VARIABLES_DEPTH);
+    if (json_object_update(context, extra) != 0)
+        return fail(f, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, "out of memory for the messages");
+    return true;
+}
+
 static json_t *make_context(const struct call *c, const struct server_model *m, struct failure *f)
 {
-    json_t *messages = read_messages(c, f), *extra = json_object_get(c->object, "chat_template_kwargs"), *context;
+    json_t *messages = read_messages(c, f), *context;
 
     if (!messages)
         return NULL;
     context = json_pack("{s:o, s:n, s:n, s:b}", "messages", messages, "tools", "documents", "add_generation_prompt", 1);
-    if (extra && !json_is_null(extra) && !json_is_object(extra))
-        fail(f, MHD_HTTP_BAD_REQUEST, "chat_template_kwargs", NULL, "'chat_template_kwargs' must be an object");
-    else if (!context || !set_token(context, "bos_token", m, m40llm_tokenizer_bos(m->tokenizer)) ||
-             !set_token(context, "eos_token", m, m40llm_tokenizer_eos(m->tokenizer)) ||
-             (json_is_object(extra) && json_object_update_missing(context, extra) != 0))
+    if (!context || !set_token(context, "bos_token", m, m40llm_tokenizer_bos(m->tokenizer)) ||
+        !set_token(context, "eos_token", m, m40llm_tokenizer_eos(m->tokenizer)))
         fail(f, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, "out of memory for the messages");
+    else
+        add_variables(context, json_object_get(c->object, "chat_template_kwargs"), f);
     if (f->status == 0)
         return context;
     json_decref(context);
     return NULL;
-}
-
-static bool ends_with_think(const char *text, size_t n_bytes)
-{
-    while (n_bytes > 0 && (text[n_bytes - 1] == '\n' || text[n_bytes - 1] == ' '))
-        n_bytes--;
-    return n_bytes >= 7 && memcmp(text + n_bytes - 7, "<think>", 7) == 0;
 }
 
 bool chat_prompt(struct call *c, const struct server_model *m, struct failure *f)
@@ -161,12 +213,10 @@ bool chat_prompt(struct call *c, const struct server_model *m, struct failure *f
     json_decref(context);
     if (!json)
         return fail(f, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, "out of memory for the messages");
-    if (m40llm_template_render(m->template_, json, strlen(json), NULL, &text, &n_bytes, &err) != M40LLM_OK) {
+    if (m40llm_template_render(m->template_, json, strlen(json), NULL, &text, &n_bytes, &err) != M40LLM_OK)
         fail_of(f, "messages", &err);
-    } else {
-        c->starts_thinking = ends_with_think(text, n_bytes);
+    else
         tokenize_text(m, text, n_bytes, M40LLM_TOKENIZE_SPECIAL, &c->ids, &c->n_ids, f);
-    }
     m40llm_free(text);
     free(json);
     return f->status == 0;

@@ -36,11 +36,13 @@ static bool send_object(struct completion *c, json_t *object)
     return ok;
 }
 
-static bool take_text(struct completion *c, struct choice *choice, const char *text, size_t n_bytes, bool end)
+static bool take_text(struct completion *c, struct choice *choice, const struct event_record *e, const char *text)
 {
-    if (c->call.kind == CALL_CHAT)
-        return thinking_push(&choice->thinking, text, n_bytes, end, &choice->thought, &choice->said);
-    return n_bytes == 0 || m40_buf_append(&choice->said, text, n_bytes);
+    if (c->call.kind != CALL_CHAT)
+        return e->n_text == 0 || m40_buf_append(&choice->said, text, e->n_text);
+    if (e->type == M40LLM_EVENT_FINISH)
+        return thinking_push(&choice->thinking, text, e->n_text, true, &choice->thought, &choice->said);
+    return thinking_push_token(&choice->thinking, e->token, text, e->n_text, &choice->thought, &choice->said);
 }
 
 static bool take_event(struct completion *c, const struct server_model *m, const struct event_record *e, const m40llm_token_logprob *top,
@@ -51,7 +53,7 @@ static bool take_event(struct completion *c, const struct server_model *m, const
 
     if (!is_finish && c->call.options.logprobs && !choice_add_logprob(choice, c->call.kind, m, e, top))
         return false;
-    if (!take_text(c, choice, text, e->n_text, is_finish))
+    if (!take_text(c, choice, e, text))
         return false;
     if (is_finish)
         choice->finish = e->finish;
@@ -185,9 +187,10 @@ static bool start(struct exchange *x, enum call_kind kind)
         return fail(&x->failure, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, "out of memory for %u choices", c->call.n);
     for (uint32_t i = 0; i < c->call.n; i++) {
         c->choices[i].before = c->call.n_ids ? c->call.ids[c->call.n_ids - 1] : 0;
-        c->choices[i].thinking.state = c->call.starts_thinking ? THINKING_YES : THINKING_MAYBE;
+        if (kind == CALL_CHAT && !thinking_begin(&c->choices[i].thinking, &x->server->markers, c->call.ids, c->call.n_ids))
+            return fail(&x->failure, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, "out of memory for %u choices", c->call.n);
     }
-    x->wants_tokens = c->call.options.logprobs;
+    x->wants_tokens = c->call.options.logprobs || (kind == CALL_CHAT && x->server->markers.n > 0);
     ok = exchange_submit(x, c->call.ids, c->call.n_ids, &c->call.options, call_prompt_field(kind), &x->failure);
     call_free(&c->call); /* many may wait */
     return ok;

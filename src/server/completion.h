@@ -3,7 +3,6 @@
 #define M40_SERVER_COMPLETION_H
 
 #include "call.h"
-#include "thinking.h"
 
 #include <time.h>
 

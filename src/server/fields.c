@@ -1,19 +1,59 @@
 #include "fields.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+
+/* Where in the text stands what jansson stumbled over: the name of the object's field whose value, or itself, holds the byte at `end`. Only hints: the text is no
+ * JSON. Names with escapes are not told. */
+static void name_of_place(const char *text, size_t end, char *name, size_t capacity)
+{
+    size_t depth = 0, begin = 0, n = 0;
+    bool in_text = false, is_name = false;
+
+    for (size_t i = 0; i < end; i++) {
+        char c = text[i];
+
+        if (in_text && c == '\\') {
+            i++;
+            is_name = false;
+        } else if (in_text && c == '"') {
+            in_text = false;
+            if (is_name)
+                n = i - begin;
+        } else if (in_text) {
+            is_name = is_name && c >= ' ' && c < 0x7f;
+        } else if (c == '"') {
+            in_text = true;
+            is_name = depth == 1 && n == 0;
+            begin = is_name ? i + 1 : begin;
+        } else if (c == '{' || c == '[') {
+            depth++;
+        } else if ((c == '}' || c == ']') && depth > 0) {
+            depth--;
+        } else if (c == ',' && depth == 1) {
+            n = 0;
+        }
+    }
+    snprintf(name, capacity, "%.*s", (int)(n < capacity ? n : 0), text + begin);
+}
 
 json_t *fields_parse(const struct m40_buf *body, struct failure *f)
 {
     json_error_t error;
-    json_t *object = json_loadb(body->n_bytes ? body->data : "", body->n_bytes, JSON_REJECT_DUPLICATES, &error);
+    const char *text = body->n_bytes ? body->data : "";
+    json_t *object = json_loadb(text, body->n_bytes, JSON_REJECT_DUPLICATES, &error);
+    size_t end = error.position > 0 ? (size_t)error.position : 0;
+    char name[64];
 
     if (object && json_is_object(object))
         return object;
-    if (object)
+    if (object) {
         fail(f, MHD_HTTP_BAD_REQUEST, NULL, "invalid_json", "the body is no JSON object");
-    else
-        fail(f, MHD_HTTP_BAD_REQUEST, NULL, "invalid_json", "the body is no JSON: line %d, column %d: %s", error.line, error.column, error.text);
+    } else {
+        name_of_place(text, end < body->n_bytes ? end : body->n_bytes, name, sizeof name);
+        fail(f, MHD_HTTP_BAD_REQUEST, *name ? name : NULL, "invalid_json", "the body is no JSON: line %d, column %d: %s", error.line, error.column,
+             error.text);
+    }
     json_decref(object);
     return NULL;
 }
@@ -23,12 +63,24 @@ static bool is_neutral(json_t *value, const char *neutral)
     json_t *expected;
     bool same;
 
-    if (json_is_null(value) || strcmp(neutral, "*") == 0)
+    if (json_is_null(value) || strcmp(neutral, ANY_VALUE) == 0)
         return true;
+    if (*neutral == '*')
+        return strcmp(neutral, ANY_TEXT) == 0 ? json_is_string(value) : json_is_object(value);
     expected = json_loads(neutral, JSON_DECODE_ANY, NULL);
     same = json_is_number(value) && json_is_number(expected) ? json_number_value(value) == json_number_value(expected) : json_equal(value, expected);
     json_decref(expected);
     return same;
+}
+
+static void refuse_value(struct failure *f, const char *param, const char *neutral)
+{
+    if (*neutral == '*')
+        fail(f, MHD_HTTP_BAD_REQUEST, param, NULL, "'%s' must be %s", param, strcmp(neutral, ANY_TEXT) == 0 ? "a string" : "an object");
+    else if (strcmp(neutral, "null") == 0)
+        fail(f, MHD_HTTP_BAD_REQUEST, param, "unsupported", "'%s' is not supported", param);
+    else
+        fail(f, MHD_HTTP_BAD_REQUEST, param, "unsupported", "'%s' is not supported: it may only be %s", param, neutral);
 }
 
 void fields_check_known(const struct fields *o, const struct known_field *table, size_t n_table, unsigned endpoint)
@@ -46,7 +98,7 @@ void fields_check_known(const struct fields *o, const struct known_field *table,
         if (!k)
             fail(o->failure, MHD_HTTP_BAD_REQUEST, name, "unknown_field", "there is no field '%.80s'", name);
         else if (k->neutral && !is_neutral(value, k->neutral))
-            fail(o->failure, MHD_HTTP_BAD_REQUEST, name, "unsupported", "'%s' is not supported", name);
+            refuse_value(o->failure, name, k->neutral);
     }
 }
 

@@ -9,14 +9,17 @@ struct fields {
     struct failure *failure;
 };
 
-/* The body as an object, to be freed with json_decref; NULL: *f says why. */
+/* The body as an object, to be freed with json_decref; NULL: *f says why, and names the field where it went wrong if there is one. */
 json_t *fields_parse(const struct m40_buf *body, struct failure *f);
 
+#define ANY_VALUE  "*"
+#define ANY_TEXT   "*s"
+#define ANY_OBJECT "*o"
 /* What an endpoint's field may be. */
 struct known_field {
     const char *name;
     unsigned endpoints;  /* bits */
-    const char *neutral; /* NULL: it is read. Else it is not supported, but may be there with this value, in JSON; "*": with any, without effect */
+    const char *neutral; /* NULL: it is read. Else it is not supported, but may be there with this value, in JSON; ANY_...: without effect */
 };
 /* Refuses fields that are not in the table for the endpoint, and those that are not supported. */
 void fields_check_known(const struct fields *o, const struct known_field *table, size_t n_table, unsigned endpoint);

@@ -97,7 +97,7 @@ enum MHD_Result handle_metrics(struct exchange *x)
     m40llm_stats stats;
 
     m40llm_engine_get_stats(s->model.engine, &stats);
-    if (!add_http(&text, s) || !add_engine(&text, &stats) || !add_memory(&text, &s->model.engine_info)) {
+    if (!add_http(&text, s) || !add_engine(&text, &stats) || !add_memory(&text, &s->model.engine_info) || !metrics_add_gpu(&text, s)) {
         m40_buf_free(&text);
         return MHD_NO;
     }

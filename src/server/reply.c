@@ -18,6 +18,9 @@ bool fail(struct failure *f, unsigned status, const char *param, const char *cod
     va_start(args, format);
     vsnprintf(f->message, sizeof f->message, format, args);
     va_end(args);
+    for (char *c = f->message; *c; c++) /* one line, whatever a client called its fields */
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = ' ';
     return false;
 }
 
@@ -80,9 +83,12 @@ enum MHD_Result reply(struct exchange *x, unsigned status, const char *content_t
 
     if (!response)
         return MHD_NO;
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    if (content_type)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    cors_add_headers(x, response);
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    if (!MHD_get_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL))
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     snprintf(number, sizeof number, "%llu", x->number);
     MHD_add_response_header(response, "X-Request-Id", number);
     if (x->failure.status == status && x->failure.retry_s) {

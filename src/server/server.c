@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "server_internal.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -17,12 +16,13 @@ enum {
     SEND_BYTES = 65536,   /* that the kernel holds for a client that does not read; by itself it would take megabytes */
     WATCH_MS = 100,
     END_MS = 5000,       /* for cancelled answers to leave */
-    BODY_S = 120,        /* for a request's body to arrive */
     BODIES_FACTOR = 32,  /* so many times the limit of one are all bodies that are held together */
     DISCARD_FACTOR = 64, /* so many times the limit of a body is read before the connection is cut */
+    GPU_MS = 5000,       /* between two looks at the card */
 };
 
 static const struct route routes[] = {
+    {.method = "GET", .path = "/", .handle = handle_page, .without_model = true, .without_key = true},
     {.method = "GET", .path = "/health", .handle = handle_health, .without_model = true, .without_key = true},
     {.method = "GET", .path = "/v1/models", .handle = handle_models},
     {.method = "GET", .path = "/props", .handle = handle_props},
@@ -45,7 +45,8 @@ static bool has_method(const struct route *r, const char *method)
 
 static void find_route(struct exchange *x, const char *method, const char *path)
 {
-    for (int i = 0; i < N_ROUTES; i++) {
+    x->route = cors_preflight(x);
+    for (int i = 0; i < N_ROUTES && !x->route; i++) {
         if (strcmp(routes[i].path, path) != 0)
             continue;
         if (has_method(&routes[i], method)) {
@@ -128,8 +129,10 @@ static enum MHD_Result begin(struct server *s, struct MHD_Connection *connection
     *slot = x;
     if (!x)
         return MHD_NO;
+    connection_await(x, true); /* its body */
     find_route(x, method, path);
-    check_key(x); /* first: without it nobody learns anything */
+    check_host(x); /* before all: who was led here learns nothing */
+    check_key(x);  /* without it nobody learns anything else */
     check_route(x, path);
     check_content_type(x);
     check_state(x);
@@ -148,7 +151,7 @@ static enum MHD_Result take_body(struct exchange *x, const char *data, size_t n_
     x->n_received += n_bytes;
     if (x->n_received > limit)
         refuse_body(x);
-    if (x->n_received / DISCARD_FACTOR > limit || server_now_ns() - x->start_ns > BODY_S * (uint64_t)1000000000)
+    if (x->n_received / DISCARD_FACTOR > limit)
         return MHD_NO;
     if (x->failure.status)
         return MHD_YES;
@@ -178,6 +181,7 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
         *n_data = 0;
         return take_body(x, data, n);
     }
+    connection_await(x, false);
     return x->failure.status ? reply_failure(x) : x->route->handle(x);
 }
 
@@ -186,21 +190,16 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **s
     (void)user;
     (void)connection;
     (void)code;
-    if (*slot)
+    if (*slot) {
+        connection_await(*slot, true); /* its next head */
         exchange_close(*slot);
+    }
     *slot = NULL;
 }
 
 /* ---- start ---- */
 
-static bool is_loopback(const struct sockaddr *a)
-{
-    if (a->sa_family == AF_INET)
-        return ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr) >> 24 == 127;
-    return a->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)a)->sin6_addr);
-}
-
-static bool make_url(struct server *s, bool *loopback)
+static bool make_url(struct server *s)
 {
     struct sockaddr_storage at = {0};
     socklen_t n = sizeof at;
@@ -209,8 +208,8 @@ static bool make_url(struct server *s, bool *loopback)
     if (getsockname(s->listen_fd, (struct sockaddr *)&at, &n) != 0 ||
         getnameinfo((struct sockaddr *)&at, n, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return false;
-    *loopback = is_loopback((struct sockaddr *)&at);
-    snprintf(s->url, sizeof s->url, at.ss_family == AF_INET6 ? "http://[%s]:%s" : "http://%s:%s", host, port);
+    s->is_loopback = access_is_loopback((struct sockaddr *)&at);
+    snprintf(s->url, sizeof s->url, at.ss_family == AF_INET6 ? "%s://[%s]:%s" : "%s://%s:%s", s->options.tls_cert ? "https" : "http", host, port);
     return true;
 }
 
@@ -248,23 +247,43 @@ static bool open_socket(struct server *s, char *why, size_t why_bytes)
     return s->listen_fd >= 0;
 }
 
-static bool start_daemon(struct server *s)
+/* MHD's reason for not starting: its first. Later ones are of clients, who must not fill the log. */
+static void on_mhd_log(void *user, const char *format, va_list args)
 {
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+    struct server *s = user;
+
+    if (s->mhd_has_started)
+        return;
+    pthread_mutex_lock(&s->lock);
+    if (!s->mhd_says[0])
+        vsnprintf(s->mhd_says, sizeof s->mhd_says, format, args);
+    s->mhd_says[strcspn(s->mhd_says, "\n")] = 0;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static bool start_daemon(struct server *s, char *why, size_t why_bytes)
+{
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    struct MHD_OptionItem more[TLS_MAX_OPTIONS + 1];
     /* MHD wants one for each thread. */
     unsigned n_connections = s->options.max_connections < N_THREADS ? N_THREADS : s->options.max_connections;
 
-    s->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, s, MHD_OPTION_LISTEN_SOCKET, s->listen_fd, MHD_OPTION_THREAD_POOL_SIZE,
-                                 (unsigned)N_THREADS, MHD_OPTION_CONNECTION_LIMIT, n_connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                                 (size_t)HEADER_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->options.idle_s, MHD_OPTION_NOTIFY_COMPLETED,
-                                 on_completed, s, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+    more[tls_options(&s->options, more)] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
+    flags |= s->options.tls_cert ? MHD_USE_TLS : 0;
+    s->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, s, MHD_OPTION_LISTEN_SOCKET,
+                                 s->listen_fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)N_THREADS, MHD_OPTION_CONNECTION_LIMIT, n_connections,
+                                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->options.idle_s,
+                                 MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, connections_on_change, s,
+                                 MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
+    s->mhd_has_started = true;
+    if (!s->daemon)
+        snprintf(why, why_bytes, "cannot start the HTTP server%s%s", s->mhd_says[0] ? ": " : "", s->mhd_says);
     return s->daemon != NULL;
 }
 
 bool server_open(struct server **out, const struct server_options *options, char *why, size_t why_bytes)
 {
     struct server *s = calloc(1, sizeof *s);
-    bool loopback = false;
 
     *out = NULL;
     if (!s || pthread_mutex_init(&s->lock, NULL) != 0) {
@@ -276,13 +295,15 @@ bool server_open(struct server **out, const struct server_options *options, char
     s->listen_fd = -1;
     s->start_time = time(NULL);
     json_object_seed(0); /* before there are threads */
-    if (!open_socket(s, why, why_bytes))
+    if (!access_check(options, why, why_bytes) || !tls_check(options, why, why_bytes) || !open_socket(s, why, why_bytes))
         goto fail;
-    if (!make_url(s, &loopback) || !start_daemon(s)) {
-        snprintf(why, why_bytes, "cannot start the HTTP server");
+    if (!make_url(s)) {
+        snprintf(why, why_bytes, "cannot tell where the server listens");
         goto fail;
     }
-    if (!loopback && !(options->api_key && *options->api_key))
+    if (!start_daemon(s, why, why_bytes))
+        goto fail;
+    if (!s->is_loopback && !(options->api_key && *options->api_key))
         fprintf(stderr, "m40llm: warning: %s is open to the network, and anybody may use it: give it an --api-key-file\n", s->url);
     *out = s;
     return true;
@@ -298,7 +319,12 @@ const char *server_url(const struct server *s)
 
 void server_set_model(struct server *s, const struct server_model *model)
 {
+    const char *pci = model->device_info.pci;
+
     s->model = *model;
+    thinking_markers_init(&s->markers, model->tokenizer);
+    if (*pci)
+        s->gpu = nvml_watch_open(s->options.nvml_library, &s->options.logger, &pci, 1, GPU_MS);
     s->state = SERVER_READY;
 }
 
@@ -322,13 +348,13 @@ static bool is_busy(struct server *s)
     return busy;
 }
 
+/* The socket is closed with the server: MHD's threads may be about to accept. */
 static void stop_accepting(struct server *s)
 {
-    MHD_socket fd = s->daemon ? MHD_quiesce_daemon(s->daemon) : s->listen_fd;
-
-    if (s->listen_fd >= 0 && fd >= 0)
-        close(fd);
-    s->listen_fd = -1;
+    if (s->daemon)
+        MHD_quiesce_daemon(s->daemon);
+    if (s->listen_fd >= 0)
+        shutdown(s->listen_fd, SHUT_RDWR);
 }
 
 static void wait_until_idle(struct server *s, uint64_t ms)
@@ -337,6 +363,7 @@ static void wait_until_idle(struct server *s, uint64_t ms)
 
     while (is_busy(s) && server_now_ns() < end) {
         exchanges_watch(s);
+        connections_watch(s);
         sleep_ms(WATCH_MS / 4);
     }
 }
@@ -345,6 +372,7 @@ void server_run(struct server *s, bool (*stop)(void))
 {
     while (!stop()) {
         exchanges_watch(s);
+        connections_watch(s);
         sleep_ms(WATCH_MS);
     }
     s->state = SERVER_DRAINING;
@@ -362,10 +390,12 @@ void server_close(struct server **out)
 
     if (!s)
         return;
-    if (s->listen_fd >= 0)
-        stop_accepting(s);
+    stop_accepting(s);
     if (s->daemon)
         MHD_stop_daemon(s->daemon);
+    if (s->listen_fd >= 0)
+        close(s->listen_fd);
+    nvml_watch_close(&s->gpu);
     pthread_mutex_destroy(&s->lock);
     free(s);
     *out = NULL;

@@ -7,6 +7,12 @@
 
 #include <stdbool.h>
 
+/* Texts of a flag that may be given several times; each may also be several with commas between. */
+struct server_list {
+    const char *const *items; /* [n] */
+    size_t n;
+};
+
 struct server_options {
     const char *host;         /* a name or an address; "127.0.0.1" */
     uint16_t port;            /* 0: any that is free */
@@ -15,6 +21,12 @@ struct server_options {
     uint64_t max_body_bytes;  /* of a request */
     uint32_t idle_s;          /* a client that neither sends nor takes anything for so long is disconnected */
     uint32_t drain_s;         /* how long server_run lets answers go on after `stop`; then they are cancelled */
+    struct server_list cors;  /* origins whose web pages may read answers: "scheme://name[:port]", or "*" */
+    /* Names beside its own that clients may call it by; "*": any. Checked where it listens at loopback only, or where there is one. */
+    struct server_list allow_hosts;
+    const char *tls_cert, *tls_key; /* PEM, both or none; not copied: valid until server_close */
+    const char *nvml_library;       /* NULL: libnvidia-ml.so.1 */
+    m40llm_logger logger;           /* of what few want to know; warnings and the access log go to stderr */
 };
 #define SERVER_OPTIONS_INIT                                                                                                                          \
     {                                                                                                                                                \

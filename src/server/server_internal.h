@@ -4,12 +4,15 @@
 #define M40_SERVER_INTERNAL_H
 
 #include "base/str.h"
+#include "nvml.h"
 #include "server.h"
+#include "thinking.h"
 
 #include <jansson.h>
 #include <microhttpd.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 
 /* ---- failures (reply.c) ---- */
 
@@ -50,10 +53,15 @@ enum server_state { SERVER_STARTING, SERVER_READY, SERVER_DRAINING };
 
 struct server {
     struct server_options options;
-    struct server_model model; /* once the state is not STARTING */
+    struct server_model model;       /* once the state is not STARTING */
+    struct thinking_markers markers; /* of the model; likewise */
     struct MHD_Daemon *daemon;
-    int listen_fd; /* -1: given up */
+    int listen_fd; /* -1: none */
     char url[128];
+    bool is_loopback;            /* listens there only */
+    struct nvml_watch *gpu;      /* NULL: no card */
+    char mhd_says[128];          /* why it did not start */
+    atomic_bool mhd_has_started; /* from then on it has nothing to say */
     _Atomic(enum server_state) state;
     time_t start_time;
     atomic_ullong n_exchanges;   /* so far: numbers them */
@@ -62,6 +70,7 @@ struct server {
     pthread_mutex_t lock;        /* of what follows */
     struct exchange *active;     /* those with a request in the engine */
     uint32_t n_open;             /* exchanges whose connection lives */
+    struct connection *connections;
 };
 
 /* One request and its answer. The connection holds it, and so does the engine while it has a request of it. */
@@ -125,17 +134,46 @@ void exchanges_watch(struct server *s);
 /* Cancels all; at_once: without waiting for what the engine says to it, their connections are closed. */
 void exchanges_cancel(struct server *s, bool at_once);
 
+/* ---- connections (connections.c) ---- */
+
+/* MHD_NotifyConnectionCallback */
+void connections_on_change(void *user, struct MHD_Connection *connection, void **slot, enum MHD_ConnectionNotificationCode code);
+/* From now on its connection waits for the client (true) or for us. */
+void connection_await(struct exchange *x, bool client);
+/* Cuts those whose clients have been awaited for too long, or in vain. Several times a second. */
+void connections_watch(struct server *s);
+
+/* ---- who may ask (access.c), TLS (tls.c) ---- */
+
+bool access_is_loopback(const struct sockaddr *a);
+/* Are the options' origins such? */
+bool access_check(const struct server_options *o, char *why, size_t why_bytes);
+/* Fails for a Host that is no name of the server: a page whose name was made to lead here. */
+void check_host(struct exchange *x);
+/* The route of a browser's question before a request of another origin's page; NULL: it is none, or there is no CORS. */
+const struct route *cors_preflight(const struct exchange *x);
+/* What lets the page read the answer. */
+void cors_add_headers(const struct exchange *x, struct MHD_Response *response);
+
+/* Can the options' certificate and key be used, as far as their text tells? Without any they can. */
+bool tls_check(const struct server_options *o, char *why, size_t why_bytes);
+/* MHD's options for them: at most TLS_MAX_OPTIONS; returns how many. */
+enum { TLS_MAX_OPTIONS = 3 };
+size_t tls_options(const struct server_options *o, struct MHD_OptionItem *out);
+
 /* ---- answers (reply.c) ---- */
 
 /* Queues an object (taken; NULL: out of memory), x->failure, or a text. */
 enum MHD_Result reply_json(struct exchange *x, unsigned status, json_t *object);
 enum MHD_Result reply_failure(struct exchange *x);
 enum MHD_Result reply_text(struct exchange *x, const char *content_type, struct m40_buf *text);
-/* Queues a response that is made; it is released. NULL: closes the connection. */
+/* Queues a response that is made; it is released. NULL: closes the connection. It is not to be stored, unless it says otherwise. content_type NULL: it has no
+ * content. */
 enum MHD_Result reply(struct exchange *x, unsigned status, const char *content_type, struct MHD_Response *response);
 
 /* ---- endpoints ---- */
 
+enum MHD_Result handle_page(struct exchange *x);
 enum MHD_Result handle_health(struct exchange *x);
 enum MHD_Result handle_models(struct exchange *x);
 enum MHD_Result handle_props(struct exchange *x);
@@ -145,6 +183,9 @@ enum MHD_Result handle_generate(struct exchange *x);
 enum MHD_Result handle_tokenize(struct exchange *x);
 enum MHD_Result handle_detokenize(struct exchange *x);
 enum MHD_Result handle_metrics(struct exchange *x);
+
+/* metrics_gpu.c: false: no memory. */
+bool metrics_add_gpu(struct m40_buf *b, struct server *s);
 
 /* completion.c */
 void completion_free(struct completion **c);

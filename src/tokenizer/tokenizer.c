@@ -1,5 +1,6 @@
 /* Opens the kind of tokenizer that the file asks for, and does what both kinds have in common: special tokens, BOS and EOS. */
 #include "tokenizer/tokenizer_internal.h"
+#include "tokenizer/utf8.h"
 
 #include "base/mem.h"
 
@@ -40,6 +41,8 @@ static const char *const end_names[] = {
     "<|end|>",
     "<|return|>",
     "<|call|>",
+    "<|calls|>",
+    "<|flush|>",
     "<end_of_turn>",
     "<|endoftext|>",
     "<|end_of_text|>",
@@ -52,6 +55,30 @@ static const char *const end_names[] = {
     "<end_of_utterance>",
     "<\357\275\234end\342\226\201of\342\226\201sentence\357\275\234>" /* DeepSeek */
 };
+
+/* Formats in which an answer is several messages: the first token ends one of them, and the other two, where both are ends, the answer. */
+static const char *const message_ends[][3] = {
+    {"<|end|>", "<|return|>", "<|call|>"}, /* gpt-oss */
+    {"<|end|>", "<|calls|>", "<|flush|>"}, /* Solar Open */
+};
+
+/* The control token of this name that is an end; -1: none. */
+static int32_t find_end(const struct m40_tokenizer *t, const char *name)
+{
+    int32_t id = m40_vocab_find(&t->vocab, m40_str_from(name));
+
+    return id >= 0 && t->vocab.types[id] == M40_TOKEN_CONTROL && t->is_end[id] ? id : -1;
+}
+
+static void drop_message_ends(struct m40_tokenizer *t)
+{
+    for (size_t i = 0; i < sizeof message_ends / sizeof message_ends[0]; i++) {
+        int32_t id = find_end(t, message_ends[i][0]);
+
+        if (id >= 0 && id != t->eos && find_end(t, message_ends[i][1]) >= 0 && find_end(t, message_ends[i][2]) >= 0)
+            t->is_end[id] = 0;
+    }
+}
 
 static m40llm_status find_ends(struct m40_tokenizer *t, const struct m40_gguf *gguf, m40llm_error *err)
 {
@@ -72,6 +99,31 @@ static m40llm_status find_ends(struct m40_tokenizer *t, const struct m40_gguf *g
         id = m40_vocab_find(&t->vocab, m40_str_from(end_names[i]));
         if (id >= 0 && t->vocab.types[id] == M40_TOKEN_CONTROL)
             t->is_end[id] = 1;
+    }
+    drop_message_ends(t);
+fail:
+    return status;
+}
+
+/* Phi-3's special tokens take the white space behind them (rstrip in its tokenizer_config.json), but for three. No key of the file says so. */
+static m40llm_status find_space_takers(struct m40_tokenizer *t, const struct m40_gguf *gguf, m40llm_error *err)
+{
+    static const char *const others[] = {"<unk>", "<s>", "<|endoftext|>"};
+    m40llm_status status = M40LLM_OK;
+    const struct m40_gguf_kv *kv = m40_gguf_find_kv(gguf, "general.architecture");
+    struct m40_str architecture;
+
+    if (t->kind != M40_TOKENIZER_SPM || !kv || !m40_gguf_kv_string(kv, &architecture) || !m40_str_equal(architecture, m40_str_from("phi3")))
+        return M40LLM_OK;
+    t->takes_spaces = m40_calloc(t->vocab.n_tokens, 1);
+    M40_FAIL_IF(!t->takes_spaces, M40LLM_NO_MEMORY, "special tokens");
+    for (size_t id = 0; id < t->vocab.n_tokens; id++)
+        t->takes_spaces[id] = t->vocab.types[id] == M40_TOKEN_CONTROL || t->vocab.types[id] == M40_TOKEN_USER_DEFINED;
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        int32_t id = m40_vocab_find(&t->vocab, m40_str_from(others[i]));
+
+        if (id >= 0)
+            t->takes_spaces[id] = 0;
     }
 fail:
     return status;
@@ -102,6 +154,7 @@ static m40llm_status read_special_ids(struct m40_tokenizer *t, const struct m40_
             t->vocab.types[t->eos] = M40_TOKEN_CONTROL;
     }
     M40_TRY(find_ends(t, gguf, err));
+    M40_TRY(find_space_takers(t, gguf, err));
 fail:
     return status;
 }
@@ -157,6 +210,7 @@ void m40_tokenizer_close(struct m40_tokenizer **tokenizer)
     m40_merge_rules_free(&t->rules);
     m40_vocab_free(&t->vocab);
     m40_free(t->is_end);
+    m40_free(t->takes_spaces);
     m40_free(t);
     *tokenizer = NULL;
 }
@@ -181,6 +235,25 @@ bool m40_tokenizer_is_end(const struct m40_tokenizer *t, int32_t id)
     return id >= 0 && (size_t)id < t->vocab.n_tokens && t->is_end[id];
 }
 
+bool m40_tokenizer_is_control(const struct m40_tokenizer *t, int32_t id)
+{
+    return id >= 0 && (size_t)id < t->vocab.n_tokens && t->vocab.types[id] == M40_TOKEN_CONTROL;
+}
+
+static size_t n_white_space(const char *text, size_t n_bytes)
+{
+    size_t n = 0;
+
+    while (n < n_bytes) {
+        struct m40_utf8 u = m40_utf8_decode((const uint8_t *)text + n, n_bytes - n);
+
+        if (!u.valid || !m40_utf8_is_white_space(u.code))
+            break;
+        n += u.n_bytes;
+    }
+    return n;
+}
+
 /* Special tokens, and ordinary text between them. */
 static m40llm_status encode_text(struct m40_encoder *e, const char *text, size_t n_bytes, const struct m40_specials *specials, m40llm_error *err)
 {
@@ -193,6 +266,8 @@ static m40llm_status encode_text(struct m40_encoder *e, const char *text, size_t
         struct m40_special_match match = m40_specials_find(specials, text, n_bytes, at);
         size_t n = match.begin - at;
 
+        if (match.id >= 0 && t->takes_spaces && t->takes_spaces[match.id])
+            match.end += n_white_space(text + match.end, n_bytes - match.end);
         if (n && t->kind == M40_TOKENIZER_SPM)
             M40_TRY(m40_spm_encode(e, text + at, n, at_start && t->add_space_prefix, err));
         else if (n)

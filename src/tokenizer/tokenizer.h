@@ -16,12 +16,16 @@ size_t m40_tokenizer_n_vocab(const struct m40_tokenizer *t);
 int32_t m40_tokenizer_bos(const struct m40_tokenizer *t); /* -1: none */
 int32_t m40_tokenizer_eos(const struct m40_tokenizer *t);
 /* EOS, EOT, EOM by metadata, or a control token with one of the usual names of an end (<|eot_id|>, <|im_end|>, <|end|>, <end_of_turn>,
- * <|endoftext|>, </s>, ...). */
+ * <|endoftext|>, </s>, ...). <|end|> is none where <|return|> and <|call|> are: there it ends a message of several. */
 bool m40_tokenizer_is_end(const struct m40_tokenizer *t, int32_t id);
+
+/* A token that is found in no text without M40LLM_TOKENIZE_SPECIAL, and gives none without M40LLM_DETOKENIZE_SPECIAL. */
+bool m40_tokenizer_is_control(const struct m40_tokenizer *t, int32_t id);
 
 /* flags: M40LLM_TOKENIZE_*. Contracts as m40llm_tokenize and m40llm_detokenize. Thread-safe.
  * - Control and unknown tokens are found in the text with M40LLM_TOKENIZE_SPECIAL only, user-defined ones always; the leftmost first, the longest
  *   of those that begin there.
+ * - Special tokens of Phi-3 take the white space behind them, which is lost.
  * - ADD_BOS adds no second BOS to a text that begins with one (nor a second EOS to one that ends so), where the special token is parsed as such.
  * - SentencePiece models whose metadata ask for a space in front get it at the beginning and behind every special token, as in llama.cpp and
  *   Hugging Face's legacy mode; detokenising takes it away at the same places. So a stream that continues a prompt must be pushed the prompt's

@@ -19,6 +19,7 @@ struct m40_tokenizer {
     int32_t byte_ids[256]; /* -1: none. BPE: the token of the byte; SPM: the fallback <0xNN> */
     int32_t bos, eos, unk; /* -1: none */
     bool add_bos, add_eos;
+    uint8_t *takes_spaces; /* [n_tokens]: special tokens that take the white space behind them; NULL: none does */
 
     struct m40_pretokenizer *pretokenizer; /* BPE */
     bool ignore_merges;

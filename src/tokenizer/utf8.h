@@ -58,6 +58,13 @@ static inline bool m40_utf8_is_valid(const char *text, size_t n_bytes)
     return true;
 }
 
+/* Unicode's White_Space. */
+static inline bool m40_utf8_is_white_space(uint32_t code)
+{
+    return (code >= 9 && code <= 13) || code == 0x20 || code == 0x85 || code == 0xa0 || code == 0x1680 || (code >= 0x2000 && code <= 0x200a) ||
+           code == 0x2028 || code == 0x2029 || code == 0x202f || code == 0x205f || code == 0x3000;
+}
+
 /* code < 0x800 as one or two bytes; returns how many. */
 static inline size_t m40_utf8_encode_short(uint32_t code, char *out)
 {

@@ -129,8 +129,10 @@ static void try_file(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char *const pres[] = {"default", "gpt-2", "llama-bpe", "qwen2", "starcoder", "falcon", "deepseek-llm", "deepseek-coder"};
-    static struct m40_tokenizer *tokenizers[9]; /* made once; the last is SentencePiece's kind */
+    static const char *const pres[] = {"default",      "gpt-2",  "llama-bpe", "qwen2",  "starcoder",   "falcon",     "deepseek-llm", "deepseek-coder",
+                                       NULL /* SPM */, "qwen35", "gpt-4o",    "tekken", "deepseek-v3", "bailingmoe", "seed-coder"};
+    enum { N_KINDS = sizeof pres / sizeof *pres };
+    static struct m40_tokenizer *tokenizers[N_KINDS]; /* made once */
     unsigned which;
     bool has_mark = false;
 
@@ -140,11 +142,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         try_file(data + 1, size - 1);
         return 0;
     }
-    which = data[0] % 9;
+    which = data[0] % N_KINDS;
     if (!tokenizers[which])
-        tokenizers[which] = make_tokenizer(which == 8 ? "llama" : "gpt2", which == 8 ? "default" : pres[which]);
+        tokenizers[which] = make_tokenizer(pres[which] ? "gpt2" : "llama", pres[which] ? pres[which] : "default");
     for (size_t i = 1; i + 3 <= size; i++)
         has_mark = has_mark || memcmp(data + i, "\xe2\x96\x81", 3) == 0; /* SentencePiece makes a space of it */
-    check_text(tokenizers[which], (const char *)data + 1, size - 1, data[0] % 2 ? M40LLM_TOKENIZE_SPECIAL : 0, which < 8 || !has_mark);
+    check_text(tokenizers[which], (const char *)data + 1, size - 1, data[0] % 2 ? M40LLM_TOKENIZE_SPECIAL : 0, pres[which] || !has_mark);
     return 0;
 }

@@ -37,10 +37,12 @@ class Reply:
 
 
 class Server:
-    def __init__(self, *flags, wait=True):
+    def __init__(self, *flags, wait=True, tls=None, env=None):
+        """tls: an ssl.SSLContext to talk to it with; env: more of the environment."""
         self.log = []
+        self.tls = tls
         self.process = subprocess.Popen([BIN, "serve", MODEL, "--device", "cpu", "--port", "0", *flags], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                        text=True)
+                                        text=True, env={**os.environ, **(env or {})})
         atexit.register(self.process.kill) # where a test failed before it stopped it
         self.reader = threading.Thread(target=self.read_log, daemon=True) # a full pipe would stop the server
         self.reader.start()
@@ -62,6 +64,8 @@ class Server:
         return next((line for line in list(self.log) if word in line), None)
 
     def connect(self):
+        if self.tls:
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=self.tls)
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def request(self, method, path, body=None, **headers):

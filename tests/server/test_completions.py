@@ -195,9 +195,14 @@ def test_wrong_values_are_named():
 
 
 def test_no_json():
-    for body in (b"", b"{", b"[]", b"5", b'"a"', b"null", b"{\"prompt\": \"\xff\"}", b"{\"prompt\": \"\\u0000\"}", b"{\"prompt\": \"\\ud800\"}", b"[" * 100000, b'{"a":' * 100000,
-                 b'{"prompt": "a", "prompt": "b"}', b'{"seed": 99999999999999999999999}', b'{"temperature": 1e999}', b"{} {}", b"{\"a\": NaN}"):
+    for body in (b"", b"{", b"[]", b"5", b'"a"', b"null", b"[" * 100000, b"{} {}", b"\xff\xfe{\0}\0", b"{\"\xff\": 1}", b'{"a\\"b":'):
         server.refused(400, None, TEXT, body)
+    for body, field in ((b'{"prompt": "\xff"}', "prompt"), (b'{"prompt": "\\u0000"}', "prompt"), (b'{"prompt": "\\ud800"}', "prompt"), (b'{"a":' * 100000, "a"),
+                        (b'{"prompt": "a", "prompt": "b"}', "prompt"), (b'{"seed": 99999999999999999999999}', "seed"), (b'{"temperature": 1e999}', "temperature"),
+                        (b'{"a": NaN}', "a"), (b'{"n": 1, "stop": ["a", "x\\"}, {", {"n": [tru', "stop"), (b'{"n": 1, "stop": ["b"], "top_p" 5}', "top_p"),
+                        (b'{"n": 1,, "stop": 1}', None), (b'{"messages": [' + b"[" * 5000, "messages")):
+        message = server.refused(400, field, TEXT, body)
+        assert "line 1, column " in message, message
     assert server.post(TEXT, json.dumps(text()), Content_Type="text/plain").status == 415
     assert server.post(TEXT, json.dumps(text()), Content_Type="application/json; charset=utf-8").status == 200
     assert server.get(CHAT).status == 405
@@ -205,7 +210,7 @@ def test_no_json():
 
 def test_long_bodies():
     server.refused(413, None, TEXT, text(prompt="a" * 2_000_000))
-    got = server.raw(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n", shut=True)
+    got = server.raw(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n", shut=True)
     assert got.startswith(b"HTTP/1.1 413 "), got
 
 
@@ -219,7 +224,7 @@ def test_context_is_full():
 def stream_socket(**fields):
     s = socket.create_connection(("127.0.0.1", server.port), timeout=60)
     body = json.dumps(text(max_tokens=1000, ignore_eos=True, **fields)).encode()
-    s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     return s
 
 

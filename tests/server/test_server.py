@@ -28,6 +28,22 @@ def test_head():
     assert reply.status == 200 and reply.body == b"" and reply.headers["content-length"] == "18"
 
 
+def test_page():  # what it does: test_page.py
+    reply = server.get("/")
+    assert reply.status == 200 and reply.headers["content-type"] == "text/html; charset=utf-8" and reply.body.startswith(b"<!doctype html>")
+    policy = reply.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-") and "unsafe" not in policy and "*" not in policy and "http" not in policy
+    assert reply.headers["cache-control"] == "no-cache" and reply.headers["x-content-type-options"] == "nosniff"
+    tag = reply.headers["etag"]
+    again = server.get("/", If_None_Match=f'"other", W/{tag}')
+    assert again.status == 304 and again.body == b"" and again.headers["etag"] == tag
+    assert server.get("/", If_None_Match='"other"').status == 200
+    head = server.request("HEAD", "/")
+    assert head.status == 200 and head.body == b"" and head.headers["content-length"] == str(len(reply.body))
+    assert server.post("/", {}).status == 405
+    assert server.get("/health").headers["cache-control"] == "no-store"
+
+
 def test_unknown_path_and_method():
     reply = server.get("/nothing?a=b")
     assert reply.status == 404 and reply.json()["error"]["code"] == "not_found"
@@ -41,8 +57,8 @@ def test_long_header():
 
 
 def test_malformed_http():
-    for data in (b"\r\n\r\n", b"GET\r\n\r\n", b"GET /health HTTP/9.9\r\n\r\n", b"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n", b"\0" * 1000 + b"\r\n\r\n",
-                 b"GET /health HTTP/1.1\r\n\r\n", b"\xff\xfe /\x01 HTTP/1.1\r\nHost: a\r\n\r\n"):
+    for data in (b"\r\n\r\n", b"GET\r\n\r\n", b"GET /health HTTP/9.9\r\n\r\n", b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n", b"\0" * 1000 + b"\r\n\r\n",
+                 b"GET /health HTTP/1.1\r\n\r\n", b"\xff\xfe /\x01 HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         answer = server.raw(data, shut=True)
         assert answer == b"" or b" 200 " not in answer.split(b"\r\n")[0], (data, answer)
     assert server.get("/health").status == 200
@@ -60,7 +76,7 @@ def test_key():
         f.write("the-key\nanother line\n")
         f.flush()
         guarded = Server("--api-key-file", f.name)
-    assert guarded.get("/health").status == 200
+    assert guarded.get("/health").status == 200 and guarded.get("/").status == 200
     for header in ({}, {"Authorization": "Bearer"}, {"Authorization": "Bearer "}, {"Authorization": "Bearer the-ke"}, {"Authorization": "Bearer the-key2"},
                    {"Authorization": "Basic the-key"}, {"Authorization": "Bearer the-kez"}):
         reply = guarded.get("/v1/models", **header)

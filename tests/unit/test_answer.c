@@ -146,6 +146,49 @@ static void test_what_is_held_back(void **state)
     assert_int_equal(o.n_longest_held, 2);
 }
 
+/* The text that has come when these bytes, a control token, and one more byte have. */
+static void expect_around_control(const char *bytes, const char *before, const char *at, const char *behind)
+{
+    static const char *const strings[] = {"abc"};
+    const char *const expected[] = {before, at, behind};
+    struct m40_answer answer = {0};
+    struct m40_stops stops;
+    int32_t ids[MAX_IDS];
+    size_t n = ids_of(bytes, true, ids);
+    struct outcome o = {0};
+    struct m40_str piece;
+
+    assert_true(m40_tokenizer_is_control(tokenizer, m40_tokenizer_eos(tokenizer)));
+    ids[n] = m40_tokenizer_eos(tokenizer);
+    assert_int_equal(ids_of("c", true, ids + n + 1), 1);
+    assert_int_equal(m40_stops_init(&stops, strings, 1, NULL), M40LLM_OK);
+    assert_int_equal(m40_answer_init(&answer, tokenizer, &stops, NULL, 0, NULL), M40LLM_OK);
+    for (size_t i = 0; i < n + 2; i++) {
+        assert_int_equal(m40_answer_push(&answer, ids[i], true, &piece, &o.is_stopped, NULL), M40LLM_OK);
+        append(&o, piece);
+        assert_false(o.is_stopped);
+        if (i + 1 >= n)
+            assert_string_equal(o.text, expected[i + 1 - n]);
+    }
+    m40_answer_free(&answer);
+    m40_stops_free(&stops);
+}
+
+/* Neither characters nor stop strings reach across a control token; what was held back comes with it. */
+static void test_control_tokens(void **state)
+{
+    (void)state;
+    expect_around_control("xab", "x", "xab", "xabc");
+    expect_around_control("x\xe6\x97", "x", "x\xef\xbf\xbd",
+                          "x\xef\xbf\xbd"
+                          "c");
+    expect_around_control("xab\xe6\x97", "x", "xab\xef\xbf\xbd",
+                          "xab\xef\xbf\xbd"
+                          "c");
+    expect_around_control("x", "x", "x", "xc");
+    assert_false(m40_tokenizer_is_control(tokenizer, 0) || m40_tokenizer_is_control(tokenizer, -1) || m40_tokenizer_is_control(tokenizer, 1 << 20));
+}
+
 static void test_min_tokens(void **state)
 {
     struct outcome o;
@@ -259,9 +302,9 @@ static void test_logprobs_of_odd_rows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stop_strings),         cmocka_unit_test(test_what_is_held_back), cmocka_unit_test(test_min_tokens),
-        cmocka_unit_test(test_against_a_search),     cmocka_unit_test(test_bad_stop_strings),  cmocka_unit_test(test_logprobs),
-        cmocka_unit_test(test_logprobs_of_odd_rows),
+        cmocka_unit_test(test_stop_strings), cmocka_unit_test(test_what_is_held_back),    cmocka_unit_test(test_control_tokens),
+        cmocka_unit_test(test_min_tokens),   cmocka_unit_test(test_against_a_search),     cmocka_unit_test(test_bad_stop_strings),
+        cmocka_unit_test(test_logprobs),     cmocka_unit_test(test_logprobs_of_odd_rows),
     };
 
     return cmocka_run_group_tests(tests, open_tokenizer, close_tokenizer);

@@ -103,6 +103,7 @@ static void test_best_card_is_opened_and_named(void **state)
     assert_int_equal(info.memory_total_bytes, 512 << 20);
     assert_in_range(info.memory_free_bytes, 1, 512 << 20);
     CONTAINS(info.why, "the only card");
+    assert_string_equal(info.pci, "0000:01:00.0");
     CONTAINS(log.lines, "device cuda:0");
     CONTAINS(log.lines, info.name);
     CONTAINS(log.lines, info.code);

@@ -20,16 +20,25 @@
 
 static const char separator[] = "\n__ggml_vocab_test__\n";
 
-/* tests/data/vocab/ggml-vocab-NAME.gguf, or models/demo.gguf for "demo". */
+/* Of tests/data/vocab/ggml-vocab-NAME.gguf, models/demo.gguf for "demo", or, with a slash in it, NAME.gguf. */
+static const char *path_of(const char *name, const char *suffix)
+{
+    static char path[4096];
+    char file[128];
+
+    snprintf(file, sizeof file, strcmp(name, "demo") ? "vocab/ggml-vocab-%s.gguf%s" : "../../models/demo.gguf", name, suffix);
+    snprintf(path, sizeof path, "%s%s%s", strchr(name, '/') ? name : test_data(file), strchr(name, '/') ? ".gguf" : "",
+             strchr(name, '/') ? suffix : "");
+    return path;
+}
+
 static struct m40_tokenizer *open_tokenizer(const char *name)
 {
     struct m40_tokenizer *t = NULL;
     struct m40_gguf *gguf;
     m40llm_error err;
-    char path[128];
 
-    snprintf(path, sizeof path, strcmp(name, "demo") ? "vocab/ggml-vocab-%s.gguf" : "../../models/demo.gguf", name);
-    if (m40_gguf_open(&gguf, test_data(path), &err) != M40LLM_OK || m40_tokenizer_open(&t, gguf, &err) != M40LLM_OK)
+    if (m40_gguf_open(&gguf, path_of(name, ""), &err) != M40LLM_OK || m40_tokenizer_open(&t, gguf, &err) != M40LLM_OK)
         fail_msg("%s", err.text);
     m40_gguf_close(&gguf);
     return t;
@@ -153,17 +162,11 @@ static int parse_line(char **at, int32_t *ids, int capacity)
 static void check_vocab(const char *name)
 {
     struct m40_tokenizer *t = open_tokenizer(name);
-    char path[128];
-    char *texts, *expected, *text, *line;
+    char *texts = test_read_file(path_of(name, ".inp"), NULL), *expected = test_read_file(path_of(name, ".out"), NULL);
+    char *text = texts, *line = expected;
     int n_cases = 0, n;
     int32_t ids[4096];
 
-    snprintf(path, sizeof path, "vocab/ggml-vocab-%s.gguf.inp", name);
-    texts = test_read_file(test_data(path), NULL);
-    snprintf(path, sizeof path, "vocab/ggml-vocab-%s.gguf.out", name);
-    expected = test_read_file(test_data(path), NULL);
-    text = texts;
-    line = expected;
     while ((n = parse_line(&line, ids, 4096)) >= 0) {
         char *end = strstr(text, separator);
 
@@ -210,6 +213,13 @@ static void test_phi3(void **state)
 {
     (void)state;
     check_vocab("phi-3");
+}
+
+/* Runs of spaces and of line ends are single tokens; no space in front. */
+static void test_gemma(void **state)
+{
+    (void)state;
+    check_vocab("gemma-small");
 }
 
 static size_t json_ids(const json_t *array, int32_t *ids, size_t capacity)
@@ -413,16 +423,60 @@ static void test_spm_prefix_and_special(void **state)
     struct m40_tokenizer *t = open_tokenizer("phi-3");
     static const char text[] = "<|user|>Hello<|end|>";
     static const int32_t special[] = {1, 32010, 15043, 32007}; /* "_Hello" is 15043 */
-    static const int32_t user_defined[] = {15043, 2};
+    static const int32_t user_defined[] = {15043, 2}, spaced[] = {1, 32010, 15043, 32007, 32001}, unspaced[] = {32000, 259, 15043, 2, 15043};
+    static const char spaces[] = "<|user|>\n \xc2\xa0\xe3\x80\x80\tHello<|end|>\n<|assistant|>\n\n";
 
     (void)state;
     expect_ids(t, text, strlen(text), M40LLM_TOKENIZE_SPECIAL | M40LLM_TOKENIZE_ADD_BOS, special, 4);
     expect_text(t, special, 4, 0, "Hello", 5);
     expect_text(t, special + 1, 3, M40LLM_DETOKENIZE_SPECIAL, text, strlen(text));
     expect_ids(t, "Hello</s>", 9, 0, user_defined, 2);
-    expect_round_trip(t, "  Hello</s> Hello</s>Hello", 26, 0);
+    /* white space behind special tokens is theirs, but for <|endoftext|>'s ("__" is 259) */
+    expect_ids(t, spaces, strlen(spaces), M40LLM_TOKENIZE_SPECIAL | M40LLM_TOKENIZE_ADD_BOS, spaced, 5);
+    expect_ids(t, "<|endoftext|>  Hello</s> Hello", 30, M40LLM_TOKENIZE_SPECIAL, unspaced, 5);
+    expect_round_trip(t, "  Hello</s>Hello</s>Hello", 25, 0);
     assert_true(m40_tokenizer_is_end(t, 32000) && m40_tokenizer_is_end(t, 32007));
     assert_false(m40_tokenizer_is_end(t, 32010));
+    m40_tokenizer_close(&t);
+    t = open_tokenizer("llama-spm"); /* another model's take none */
+    expect_round_trip(t, "  Hello</s> Hello</s>\nHello", 27, M40LLM_TOKENIZE_SPECIAL);
+    m40_tokenizer_close(&t);
+}
+
+/* A conversation as Gemma's template writes it: no space follows a special token. */
+static void test_gemma_turns(void **state)
+{
+    static const char *const parts[] = {"<start_of_turn>", "user\nHi,  you", "<end_of_turn>", "\n", "<start_of_turn>", "model\n"};
+    static const int32_t start = 6, end = 7;
+    struct m40_tokenizer *t = open_tokenizer("gemma-small");
+    char text[256] = "";
+    int32_t expected[64] = {2}; /* <bos> */
+    size_t n = 1, n_part;
+    int32_t *ids;
+
+    (void)state;
+    for (size_t i = 0; i < 6; i++) {
+        ids = tokenize(t, parts[i], strlen(parts[i]), 0, &n_part);
+        assert_true(n + n_part < 64);
+        strcat(text, parts[i]);
+        if (parts[i][0] == '<') {
+            assert_true(n_part > 3); /* ordinary text without the flag */
+            ids[0] = i == 2 ? end : start;
+            n_part = 1;
+        }
+        memcpy(expected + n, ids, n_part * sizeof *ids);
+        n += n_part;
+        free(ids);
+    }
+    expect_ids(t, text, strlen(text), M40LLM_TOKENIZE_SPECIAL | M40LLM_TOKENIZE_ADD_BOS, expected, n);
+    expect_text(t, expected + 1, n - 1, M40LLM_DETOKENIZE_SPECIAL, text, strlen(text));
+    expect_text(t, expected, n, 0, "user\nHi,  you\nmodel\n", 20);
+    assert_true(m40_tokenizer_is_end(t, end) && m40_tokenizer_is_end(t, m40_tokenizer_eos(t)));
+    assert_false(m40_tokenizer_is_end(t, start));
+    ids = tokenize(t, "</s>", 4, 0, &n); /* Gemma's end of struck out text: user-defined */
+    assert_int_equal(n, 1);
+    assert_false(m40_tokenizer_is_end(t, ids[0]));
+    free(ids);
     m40_tokenizer_close(&t);
 }
 
@@ -511,14 +565,26 @@ static void test_open_speed(void **state)
     m40_gguf_close(&gguf);
 }
 
-int main(void)
+static const char *vocab_of_user;
+
+static void test_vocab_of_user(void **state)
 {
+    (void)state;
+    check_vocab(vocab_of_user);
+}
+
+/* An argument: another vocabulary with its texts and ids (tests/data/vocab/make_vocab.py). */
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest test_of_user[] = {cmocka_unit_test(test_vocab_of_user)};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gpt2),
         cmocka_unit_test(test_falcon),
         cmocka_unit_test(test_deepseek_llm),
         cmocka_unit_test(test_llama_spm),
         cmocka_unit_test(test_phi3),
+        cmocka_unit_test(test_gemma),
+        cmocka_unit_test(test_gemma_turns),
         cmocka_unit_test(test_demo_cases),
         cmocka_unit_test(test_demo_prompts),
         cmocka_unit_test(test_any_bytes),
@@ -532,5 +598,9 @@ int main(void)
         cmocka_unit_test(test_open_speed),
     };
 
+    if (argc > 1) {
+        vocab_of_user = argv[1];
+        return cmocka_run_group_tests_name("vocabulary", test_of_user, NULL, NULL);
+    }
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }

@@ -363,6 +363,38 @@ static void test_empty_tokens(void **state)
     m40_tokenizer_close(&t);
 }
 
+/* Whether "<|end|>" ends an answer, beside these tokens of this type. */
+static bool message_end_is_end(const char *a, const char *b, int32_t type, bool is_eos, bool is_eot)
+{
+    struct spec s = bpe_spec();
+    struct m40_tokenizer *t;
+    bool is_end;
+
+    add_token(&s, "<|end|>", 3, 0); /* 10 */
+    add_token(&s, a, type, 0);
+    add_token(&s, b, type, 0);
+    s.n_scores = 0;
+    s.eos = is_eos ? 10 : 11;
+    s.eot = is_eot ? 10 : -1;
+    t = open_good(&s);
+    is_end = m40_tokenizer_is_end(t, 10);
+    m40_tokenizer_close(&t);
+    return is_end;
+}
+
+/* Messages end with it, where an answer has several; elsewhere answers do. */
+static void test_message_ends(void **state)
+{
+    (void)state;
+    assert_false(message_end_is_end("<|return|>", "<|call|>", 3, false, false));
+    assert_false(message_end_is_end("<|return|>", "<|call|>", 3, false, true)); /* files have it as EOT */
+    assert_false(message_end_is_end("<|calls|>", "<|flush|>", 3, false, false));
+    assert_true(message_end_is_end("<|return|>", "<|call|>", 3, true, false));
+    assert_true(message_end_is_end("<|return|>", "<|call|>", 1, false, false)); /* ordinary text */
+    assert_true(message_end_is_end("<|return|>", "<|x|>", 3, false, false));
+    assert_true(message_end_is_end("<|user|>", "<|assistant|>", 3, false, true));
+}
+
 static int n_allocations_left;
 
 static bool fail_later(void *user)
@@ -414,10 +446,10 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_tokenizer), cmocka_unit_test(test_bad_tokens),    cmocka_unit_test(test_bad_merges),
-        cmocka_unit_test(test_bad_ids),      cmocka_unit_test(test_bpe_defaults),  cmocka_unit_test(test_ignore_merges),
-        cmocka_unit_test(test_missing_pre),  cmocka_unit_test(test_spm_rules),     cmocka_unit_test(test_missing_types),
-        cmocka_unit_test(test_empty_tokens), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_no_tokenizer), cmocka_unit_test(test_bad_tokens),   cmocka_unit_test(test_bad_merges),
+        cmocka_unit_test(test_bad_ids),      cmocka_unit_test(test_bpe_defaults), cmocka_unit_test(test_ignore_merges),
+        cmocka_unit_test(test_missing_pre),  cmocka_unit_test(test_spm_rules),    cmocka_unit_test(test_missing_types),
+        cmocka_unit_test(test_empty_tokens), cmocka_unit_test(test_message_ends), cmocka_unit_test(test_out_of_memory),
     };
 
     return cmocka_run_group_tests_name("tokenizer metadata", tests, NULL, NULL);

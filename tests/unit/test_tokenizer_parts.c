@@ -77,7 +77,8 @@ static void test_splits_of_any_bytes(void **state)
 {
     static const char bytes[] = "ab\xed\xa0\x80 cd\xc0\x80"
                                 "e\xf5 \xf0\x9f\x98";
-    static const char *const names[] = {"default", "gpt-2", "llama-bpe", "dbrx", "qwen2", "starcoder", "falcon", "deepseek-llm", "deepseek-coder"};
+    static const char *const names[] = {"default", "gpt-2",     "llama-bpe", "dbrx",   "qwen2",        "qwen35",         "gpt-4o",
+                                        "tekken",  "command-r", "starcoder", "falcon", "deepseek-llm", "deepseek-coder", "seed-coder"};
     uint64_t random = test_seed();
 
     (void)state;

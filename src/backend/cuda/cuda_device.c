@@ -26,6 +26,17 @@ static double card_gib(const struct card *card)
     return (double)card->info.memory_total_bytes / 0x1p30;
 }
 
+/* Where the card sits: what other tools know it by, whatever the driver numbers it as. */
+static void find_pci(struct m40_cuda_driver *driver, struct card *card)
+{
+    int domain, bus, device;
+
+    if (driver->DeviceGetAttribute(&domain, CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID, card->device) == CUDA_SUCCESS &&
+        driver->DeviceGetAttribute(&bus, CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, card->device) == CUDA_SUCCESS &&
+        driver->DeviceGetAttribute(&device, CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID, card->device) == CUDA_SUCCESS)
+        snprintf(card->info.pci, sizeof card->info.pci, "%04x:%02x:%02x.0", (unsigned)domain & 0xffff, (unsigned)bus & 0xff, (unsigned)device & 0xff);
+}
+
 static m40llm_status describe_card(struct m40_cuda_driver *driver, int ordinal, bool require_sm52, struct card *out, m40llm_error *err)
 {
     m40llm_status status = M40LLM_OK;
@@ -44,6 +55,7 @@ static m40llm_status describe_card(struct m40_cuda_driver *driver, int ordinal, 
                  "compute capability of device %d", ordinal);
     M40_CUDA_TRY(driver, driver->DeviceTotalMem(&n_bytes, out->device), "memory of device %d", ordinal);
     info->memory_total_bytes = n_bytes;
+    find_pci(driver, out);
     if (card_cc(out) < CC_MIN)
         snprintf(info->why, sizeof info->why, "cannot be used: compute capability %d.%d is below 5.2", info->cc_major, info->cc_minor);
     else if (require_sm52 && card_cc(out) != CC_MIN)
