@@ -14,7 +14,7 @@ bool sse_open(struct sse_client *c, const struct sockaddr *to, socklen_t n_to, c
         return false;
     errno = ENOMEM;
     return m40_buf_printf(
-        &c->request, "POST %s HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nContent-Type: application/json\r\n%s%s%sContent-Length: %zu\r\n\r\n%s",
+        &c->request, "POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n%s%s%sContent-Length: %zu\r\n\r\n%s",
         path, key ? "Authorization: Bearer " : "", key ? key : "", key ? "\r\n" : "", strlen(body), body);
 }
 

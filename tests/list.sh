@@ -91,7 +91,9 @@ if [ "$mode" != device ]; then # they are in Python
         echo "server-$t 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_$t.py"
         [ $t = gpu_metrics ] || [ ! -d "$san" ] || echo "san-server-$t 200 M40LLM_BIN=$san/m40llm python3 tests/server/test_$t.py" # the emulated driver is slow there
     done
-    echo "server-leaving 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_leaving.py"
+    for t in leaving many; do
+        echo "server-$t 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_$t.py"
+    done
     client=$build/openai/bin/python # make check-openai makes it; skipped where it is not
     [ -x "$client" ] || client=python3
     echo "server-openai 100 M40LLM_BIN=$build/m40llm $client tests/server/test_openai.py"

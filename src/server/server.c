@@ -263,7 +263,9 @@ static void on_mhd_log(void *user, const char *format, va_list args)
 
 static bool start_daemon(struct server *s, char *why, size_t why_bytes)
 {
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    /* poll, not epoll: with epoll libmicrohttpd 0.9.75 does not hear of a client's end that comes with its data, and now and then leaves all 128 connections of a
+     * thread unread until they time out (make soak, on a busy machine). */
+    unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
     struct MHD_OptionItem more[TLS_MAX_OPTIONS + 1];
     /* MHD wants one for each thread. */
     unsigned n_connections = s->options.max_connections < N_THREADS ? N_THREADS : s->options.max_connections;

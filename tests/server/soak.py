@@ -69,7 +69,7 @@ class Soak:
 
     def many_streams(self):
         n = self.options.streams
-        done = subprocess.run([self.options.bench, "--port", str(self.server.port), "--pid", str(self.server.process.pid), "--streams", str(n), "--tokens", "48", "--words", "40", "--check", "--json"],
+        done = subprocess.run([self.options.bench, "--port", str(self.server.port), "--pid", str(self.server.process.pid), "--streams", str(n), "--tokens", "24", "--words", "40", "--check", "--json"],
                               capture_output=True, text=True, check=False)
         print(done.stderr, end="")
         if done.returncode != 0:
@@ -176,7 +176,7 @@ class Soak:
             self.fail(f"{n_responses} answers were counted, {sum(statuses.values())} logged")
 
     def run(self):
-        known = clients.make_known(self.server, self.options.seed, 24 if self.options.sanitized else 60)
+        known = clients.make_known(self.server, self.options.seed, 24)
         if self.options.bench:
             self.many_streams()
         self.rounds(known)

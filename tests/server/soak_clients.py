@@ -109,7 +109,7 @@ def several_on_one_connection(server, rng, known):
 # ---- clients that leave ----
 
 def head(path, n_bytes):
-    return f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {n_bytes}\r\n\r\n".encode()
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {n_bytes}\r\n\r\n".encode()
 
 
 def open_socket(server, buffer=0):
@@ -227,9 +227,9 @@ def bad_chat(server, rng, _known):
     expect(reply.status == 400 and reply.json()["error"]["param"].startswith("messages"), reply.status, reply.body)
 
 
-BAD_HTTP = [b"\r\n\r\n", b"GET\r\n\r\n", b"GET /health HTTP/9.9\r\n\r\n", b"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n", b"\0" * 1000 + b"\r\n\r\n", b"\xff\xfe /\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
-            b"GET /" + b"a" * 60000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 10000 + b"\r\n",
-            b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"]
+BAD_HTTP = [b"\r\n\r\n", b"GET\r\n\r\n", b"GET /health HTTP/9.9\r\n\r\n", b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n", b"\0" * 1000 + b"\r\n\r\n", b"\xff\xfe /\x01 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET /" + b"a" * 60000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 10000 + b"\r\n",
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"]
 
 
 def bad_http(server, rng, _known):

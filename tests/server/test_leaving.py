@@ -21,7 +21,7 @@ def ask(buffer=0, **fields):
     s.settimeout(60)
     s.connect(("127.0.0.1", server.port))
     body = json.dumps({"ignore_eos": True, **fields}).encode()
-    s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     return s
 
 
