@@ -1,9 +1,9 @@
 /* bench-serve: what m40llm serve makes of many clients. N streams at once over HTTP, each a completion with its own prompt and seed; how fast they are, and, with --check, whether each got what it gets
  * when it is alone.
  *
- *     build/bench-serve [--host H] [--port P] [--key K] [--streams N] [--requests N] [--tokens N] [--words N] [--same] [--check] [--pid PID] [--json]
+ *     build/bench-serve [--host H] [--port P] [--key K] [--streams N] [--requests N] [--tokens N] [--words N] [--same] [--greedy] [--check] [--pid PID] [--json]
  *
- * --same: all prompts begin with the same words (for the prefix cache). --pid: the server's, for the processor time of its threads. Exit status 1: a stream failed, or was not what it should be. */
+ * --same: all prompts begin with the same words (for the prefix cache). --greedy: temperature 0, as m40llm bench has it, and not 1. --pid: the server's, for the processor time of its threads. Exit status 1: a stream failed, or was not what it should be. */
 #define _GNU_SOURCE
 #include "bench/bench_times.h"
 #include "bench/sse_client.h"
@@ -22,7 +22,7 @@ struct settings {
     const char *host, *port, *key;
     uint32_t n_streams, n_requests, n_tokens, n_words;
     int pid;
-    bool same, check, json;
+    bool same, greedy, check, json;
 };
 
 /* A request and what came of it. */
@@ -74,8 +74,8 @@ static char *make_body(const struct settings *s, uint32_t number)
         ok = m40_buf_printf(&prompt, " %s", words[state >> 28]);
     }
     ok = ok && m40_buf_printf(&prompt, " %u", number);
-    body = ok ? json_pack("{s:s, s:i, s:i, s:b, s:b, s:{s:b}}", "prompt", prompt.data, "max_tokens", (int)s->n_tokens, "seed", (int)number,
-                          "ignore_eos", 1, "stream", 1, "stream_options", "include_usage", 1)
+    body = ok ? json_pack("{s:s, s:i, s:i, s:i, s:b, s:b, s:{s:b}}", "prompt", prompt.data, "max_tokens", (int)s->n_tokens, "seed", (int)number,
+                          "temperature", s->greedy ? 0 : 1, "ignore_eos", 1, "stream", 1, "stream_options", "include_usage", 1)
               : NULL;
     text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     json_decref(body);
@@ -325,6 +325,8 @@ static bool parse(struct settings *s, int argc, char **argv)
             i++;
         else if (!strcmp(flag, "--same"))
             s->same = true;
+        else if (!strcmp(flag, "--greedy"))
+            s->greedy = true;
         else if (!strcmp(flag, "--check"))
             s->check = true;
         else if (!strcmp(flag, "--json"))
@@ -376,8 +378,10 @@ int main(int argc, char **argv)
     struct report r = {0};
 
     if (!parse(&b.settings, argc, argv)) {
-        fprintf(stderr, "usage: bench-serve [--host H] [--port P] [--key K] [--streams N] [--requests N] [--tokens N] [--words N] [--same] [--check] "
-                        "[--pid PID] [--json]\n");
+        fprintf(
+            stderr,
+            "usage: bench-serve [--host H] [--port P] [--key K] [--streams N] [--requests N] [--tokens N] [--words N] [--same] [--greedy] [--check] "
+            "[--pid PID] [--json]\n");
         return 2;
     }
     if (!resolve(&b))
