@@ -20,6 +20,8 @@ help:
 	@echo 'make quick-check  the unit tests and fuzz corpora only'
 	@echo 'make check-full   all seeds, windows and sanitizers'
 	@echo 'make tsan         the engine under ThreadSanitizer'
+	@echo 'make check-openai the server through the official Python client of OpenAI (fetches it)'
+	@echo 'make soak         the server for SOAK_SECONDS=600 under clients that come, leave and misbehave'
 	@echo 'make check-page   the chat page in a headless Chromium'
 	@echo 'make fuzz         libFuzzer for FUZZ_SECONDS=60 each'
 	@echo 'make bundle       a folder that runs on another x86-64 Linux'

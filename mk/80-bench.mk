@@ -64,3 +64,19 @@ bench-engine: $(BENCH_ENGINE)
 all-tests: $(BENCH_ENGINE)
 
 -include $(BUILD)/obj/bench/bench_engine.d
+
+# bench-serve: a load generator for m40llm serve. `make bench-serve`, then build/bench-serve --port P --streams N.
+
+BENCH_SERVE := $(BUILD)/bench-serve
+BENCH_SERVE_OBJS := $(patsubst %,$(BUILD)/obj/bench/%.o,bench_serve sse_client bench_times)
+$(BENCH_SERVE_OBJS): ALL_CFLAGS += $(shell pkg-config --cflags jansson 2>/dev/null)
+$(BENCH_SERVE): $(BENCH_SERVE_OBJS) $(LIB_A)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(OPENMP) $(LIB_LIBS)
+
+.PHONY: bench-serve
+bench-serve: $(BENCH_SERVE)
+
+all-tests: $(BENCH_SERVE)
+
+-include $(BENCH_SERVE_OBJS:.o=.d)

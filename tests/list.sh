@@ -93,7 +93,12 @@ if [ "$mode" != device ]; then # they are in Python
         echo "server-$t 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_$t.py"
         [ $t = gpu_metrics ] || [ ! -d "$san" ] || echo "san-server-$t 200 M40LLM_BIN=$san/m40llm python3 tests/server/test_$t.py" # the emulated driver is slow there
     done
-    echo "server-embeddings 60 M40LLM_BIN=$build/m40llm python3 tests/server/test_embeddings.py"
+    for t in embeddings leaving many; do
+        echo "server-$t 100 M40LLM_BIN=$build/m40llm python3 tests/server/test_$t.py"
+    done
+    client=$build/openai/bin/python # make check-openai makes it; skipped where it is not
+    [ -x "$client" ] || client=python3
+    echo "server-openai 100 M40LLM_BIN=$build/m40llm $client tests/server/test_openai.py"
     [ -d "$san" ] && echo "san-server 200 M40LLM_BIN=$san/m40llm python3 tests/server/test_server.py"
     [ -d "$san" ] && echo "san-server-completions 400 M40LLM_BIN=$san/m40llm python3 tests/server/test_completions.py"
     [ -d "$san" ] && echo "san-server-embeddings 200 M40LLM_BIN=$san/m40llm python3 tests/server/test_embeddings.py"

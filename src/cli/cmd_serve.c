@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Clients that leave are looked for ten times a second, and within one their memory is to be free. */
+enum { LONGEST_STEP_MS = 700 };
+
 /* The key of --api-key-file: its first line. */
 static int read_key(const struct cli_settings *settings, char **key)
 {
@@ -126,6 +129,7 @@ int cmd_serve(struct cli_settings *settings)
         settings->parallel = 16;
     if (settings->max_requests == 0)
         settings->max_requests = 256;
+    settings->longest_step_ms = LONGEST_STEP_MS;
     if (settings->host)
         options.host = settings->host;
     options.port = (uint16_t)settings->port;

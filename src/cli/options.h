@@ -66,6 +66,7 @@ struct cli_settings {
     struct cli_list cors, allow_hosts;
     uint32_t port, parallel, max_requests, max_connections, idle, drain;
     uint64_t max_body;
+    uint32_t longest_step_ms; /* as m40llm_engine_options has it */
     /* positional arguments */
     const char **args;
     int n_args;

@@ -69,6 +69,7 @@ static m40llm_status open_all(struct cli_session *s, const struct cli_settings *
     engine_options.kv_bytes = settings->kv_mem;
     engine_options.n_sequences = settings->parallel;
     engine_options.n_requests = settings->max_requests;
+    engine_options.longest_step_ms = settings->longest_step_ms;
     engine_options.tokenizer = s->tokenizer;
     return m40llm_engine_open(&s->engine, s->model, &engine_options, err);
 }

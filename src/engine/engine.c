@@ -40,6 +40,7 @@ static m40llm_status make_scheduler(struct m40_engine *e, const m40llm_engine_op
         .n_chunk = l->n_tokens - l->n_slots,
         .n_all_logits = l->n_logits - l->n_slots,
         .step_growth = options->step_growth != 0 ? (double)options->step_growth : 2,
+        .longest_ns = options->longest_step_ms * 1e6,
         .has_cache = !options->no_prefix_cache,
         .has_lane = options->prefill == M40LLM_PREFILL_STREAM,
         .hash_seed = m40_hash_seed(e),

@@ -3,6 +3,8 @@
 #include <string.h>
 
 enum {
+    FIRST_ROWS = 16,    /* of a step without answers that must not take too long */
+    TILE_ROWS = 64,     /* matrices are multiplied in tiles of so many rows or a part of that */
     MEASURE_AFTER = 64, /* steps with prompts: what answers take alone changes with their contexts */
     RETRY_AFTER = 64,   /* steps, the first time */
     MAX_DOUBLINGS = 3,  /* of that */
@@ -79,12 +81,14 @@ static uint32_t size_for(const struct m40_pace *pace, double n, uint32_t n_answe
 
 /* ---- what the next step gets ---- */
 
-void m40_pace_init(struct m40_pace *pace, double growth, uint32_t n_most)
+void m40_pace_init(struct m40_pace *pace, double growth, uint32_t n_most, double longest_ns)
 {
     memset(pace, 0, sizeof *pace);
     pace->growth = growth;
+    pace->longest_ns = longest_ns;
     pace->n_most = n_most;
     pace->n_rows = 1;
+    pace->n_alone = longest_ns > 0 && n_most > FIRST_ROWS ? FIRST_ROWS : n_most;
 }
 
 uint32_t m40_pace_rows(const struct m40_pace *pace, uint32_t n_answers)
@@ -92,7 +96,7 @@ uint32_t m40_pace_rows(const struct m40_pace *pace, uint32_t n_answers)
     const struct m40_pace_load *load;
 
     if (n_answers == 0)
-        return pace->n_most;
+        return pace->n_alone;
     load = &pace->loads[load_of(n_answers)];
     if (load->plain.n == 0 || load->n_since >= MEASURE_AFTER)
         return 0;
@@ -178,12 +182,27 @@ static void take_mixed(struct m40_pace *pace, struct m40_pace_load *load, uint32
     pace->n_rows = rows_of(pace, load->size, n_answers);
 }
 
+/* Time for what a step costs without any rows is in ns, too: so a step of more rows is shorter than this says, and the next tells how much. */
+static void adapt_alone(struct m40_pace *pace, uint32_t n_rows, double ns)
+{
+    double fit = n_rows * pace->longest_ns / (ns < 1 ? 1 : ns);
+
+    if (n_rows < pace->n_alone && ns <= pace->longest_ns) /* too few to say how many more there may be */
+        return;
+    pace->n_alone = fit < 1 ? 1 : fit > pace->n_most ? pace->n_most : (uint32_t)fit;
+    if (pace->n_alone > TILE_ROWS && pace->n_alone < pace->n_most)
+        pace->n_alone -= pace->n_alone % TILE_ROWS;
+}
+
 void m40_pace_measured(struct m40_pace *pace, uint32_t n_answers, uint32_t n_rows, uint64_t ns)
 {
     struct m40_pace_load *load;
 
-    if (n_answers == 0)
+    if (n_answers == 0) {
+        if (n_rows > 0 && pace->longest_ns > 0)
+            adapt_alone(pace, n_rows, (double)ns);
         return;
+    }
     load = &pace->loads[load_of(n_answers)];
     if (n_rows == 0) {
         if (load->plain.n == 0) /* from half of what other loads have come to */

@@ -1,5 +1,5 @@
-/* How many prompt tokens a step may take beside the answers that are being generated, from how long steps took: such that they lengthen it by no more than a given factor. Pure: times are passed in.
- * What it decides changes how fast things go, never what comes out.
+/* How many prompt tokens a step may take beside the answers that are being generated, from how long steps took: such that they lengthen it by no more than a given factor; and
+ * how many a step of prompts alone may take, such that it takes no more than a given time, since nothing is cancelled or admitted during a step. Pure: times are passed in. What it decides changes how fast things go, never what comes out.
  *
  * A step's time is no line over its rows: kernels take rows in tiles, so it goes up in stairs, and the first stair may be the highest. So nothing is computed from a price of a row; the times of steps of
  * a few sizes are kept, and a step gets the largest size that is known to keep the bound. Sizes are numbers of all rows, answers and prompts, close enough together that little is given away. A size that
@@ -38,13 +38,15 @@ struct m40_pace_load {
 };
 
 struct m40_pace {
-    double growth;   /* above 1 */
-    uint32_t n_most; /* rows of prompts in any step */
-    uint32_t n_rows; /* of the last step beside answers, or what the next one may have */
+    double growth;     /* above 1 */
+    double longest_ns; /* of a step without answers; 0: any time */
+    uint32_t n_most;   /* rows of prompts in any step */
+    uint32_t n_rows;   /* of the last step beside answers, or what the next one may have */
+    uint32_t n_alone;  /* of the next step without answers */
     struct m40_pace_load loads[M40_PACE_LOADS];
 };
 
-void m40_pace_init(struct m40_pace *pace, double growth, uint32_t n_most);
+void m40_pace_init(struct m40_pace *pace, double growth, uint32_t n_most, double longest_ns);
 /* Rows of prompts for a step of n_answers rows; 0: this step is to be measured without any. */
 uint32_t m40_pace_rows(const struct m40_pace *pace, uint32_t n_answers);
 /* A step took so long. */

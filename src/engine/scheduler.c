@@ -17,7 +17,7 @@ m40llm_status m40_scheduler_init(struct m40_scheduler *s, const struct m40_sched
 
     assert(limits->n_pages >= limits->n_slot_pages);
     *s = (struct m40_scheduler){.limits = *limits};
-    m40_pace_init(&s->pace, limits->step_growth, limits->n_chunk);
+    m40_pace_init(&s->pace, limits->step_growth, limits->n_chunk, limits->longest_ns);
     M40_TRY(m40_page_pool_init(&s->pool, limits->n_pages, err));
     if (limits->has_cache)
         M40_TRY(m40_prefix_cache_init(&s->cache, &s->pool, limits->hash_seed, err));

@@ -17,7 +17,8 @@ struct m40_scheduler_limits {
     uint32_t n_pages;      /* in the pool, at least n_slot_pages */
     uint32_t n_chunk;      /* rows of prompts in a step */
     uint32_t n_all_logits; /* of those, rows of sequences that want all logits */
-    double step_growth;    /* see pace.h */
+    double step_growth;    /* this and the next: see pace.h */
+    double longest_ns;
     bool has_cache;
     bool has_lane;      /* prompts are evaluated beside the steps, but for their last token */
     uint64_t hash_seed; /* see prefix_cache.h */

@@ -13,6 +13,7 @@
 enum {
     N_THREADS = 4,        /* a long template or prompt keeps one busy */
     HEADER_BYTES = 32768, /* of a request's first line and headers, and MHD's buffers for the connection */
+    SEND_BYTES = 65536,   /* that the kernel holds for a client that does not read; by itself it would take megabytes */
     WATCH_MS = 100,
     END_MS = 5000,       /* for cancelled answers to leave */
     BODIES_FACTOR = 32,  /* so many times the limit of one are all bodies that are held together */
@@ -216,11 +217,12 @@ static bool make_url(struct server *s)
 /* -1: errno says why. */
 static int listen_at(const struct addrinfo *a)
 {
-    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), yes = 1, reason;
+    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), yes = 1, send_bytes = SEND_BYTES, reason;
 
     if (fd < 0)
         return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof send_bytes); /* connections have it from here */
     if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, 256) == 0)
         return fd;
     reason = errno;
@@ -262,7 +264,9 @@ static void on_mhd_log(void *user, const char *format, va_list args)
 
 static bool start_daemon(struct server *s, char *why, size_t why_bytes)
 {
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    /* poll, not epoll: with epoll libmicrohttpd 0.9.75 does not hear of a client's end that comes with its data, and now and then leaves all 128 connections of a
+     * thread unread until they time out (make soak, on a busy machine). */
+    unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
     struct MHD_OptionItem more[TLS_MAX_OPTIONS + 1];
     /* MHD wants one for each thread. */
     unsigned n_connections = s->options.max_connections < N_THREADS ? N_THREADS : s->options.max_connections;

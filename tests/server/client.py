@@ -1,4 +1,5 @@
 """Starts the server under test and talks to it; TAP for tests/run.sh. Python's standard library alone."""
+import atexit
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from unittest import SkipTest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("M40LLM_BIN", os.path.join(ROOT, "build/m40llm"))
@@ -41,6 +43,7 @@ class Server:
         self.tls = tls
         self.process = subprocess.Popen([BIN, "serve", MODEL, "--device", "cpu", "--port", "0", *flags], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                         text=True, env={**os.environ, **(env or {})})
+        atexit.register(self.process.kill) # where a test failed before it stopped it
         self.reader = threading.Thread(target=self.read_log, daemon=True) # a full pipe would stop the server
         self.reader.start()
         self.port = int(re.search(r":(\d+)$", self.wait_for("listening at")).group(1))
@@ -120,6 +123,8 @@ def run(tests):
         try:
             test()
             print(f"ok {i} - {test.__name__}", flush=True)
+        except SkipTest as why:
+            print(f"ok {i} - {test.__name__} # SKIP {why}", flush=True)
         except Exception:  # pylint: disable=broad-except
             failed += 1
             traceback.print_exc()

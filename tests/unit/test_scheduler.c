@@ -554,7 +554,7 @@ static void test_pace_keeps_the_bound(void **state)
     uint32_t n;
 
     (void)state;
-    m40_pace_init(&pace, 2, 512);
+    m40_pace_init(&pace, 2, 512, 0);
     assert_int_equal(m40_pace_rows(&pace, 0), 512);
     assert_int_equal(m40_pace_rows(&pace, 4), 0); /* not known yet */
     n = settle(&pace, 4, 1e7, 1e6, 50);
@@ -565,11 +565,35 @@ static void test_pace_keeps_the_bound(void **state)
     assert_int_equal(n, 512);
     n = settle(&pace, 4, 1e7, 1e9, 50); /* one always goes on */
     assert_int_equal(n, 1);
-    m40_pace_init(&pace, 1.5, 512);
+    m40_pace_init(&pace, 1.5, 512, 0);
     n = settle(&pace, 1, 2e7, 1e6, 50);
     assert_in_range(n, 9, 10);
-    m40_pace_init(&pace, 2, 4);
+    m40_pace_init(&pace, 2, 4, 0);
     assert_int_equal(settle(&pace, 1, 1e7, 1, 50), 4);
+}
+
+static void test_pace_of_prompts_alone(void **state)
+{
+    struct m40_pace pace;
+    uint32_t n;
+
+    (void)state;
+    m40_pace_init(&pace, 2, 512, 7e8);
+    assert_in_range(m40_pace_rows(&pace, 0), 1, 32); /* a slow device must not be given much at once */
+    assert_int_equal(settle(&pace, 0, 3e6, 3e5, 3), 512);
+    n = settle(&pace, 0, 2e7, 3e6, 10); /* 233 take as long as a step may */
+    assert_in_range(n, 128, 233);
+    assert_int_equal(n % 64, 0);
+    m40_pace_measured(&pace, 0, 1, 20000000); /* a prompt's rest says nothing of more rows */
+    assert_int_equal(m40_pace_rows(&pace, 0), n);
+    m40_pace_measured(&pace, 0, n, UINT64_C(10000000000)); /* something disturbed one step: that is made good */
+    assert_true(m40_pace_rows(&pace, 0) < n);
+    assert_int_equal(settle(&pace, 0, 2e7, 3e6, 5), n);
+    assert_in_range(settle(&pace, 0, 0, 4e7, 10), 16, 17);
+    assert_int_equal(settle(&pace, 0, 1e9, 1e9, 10), 1); /* one always goes on */
+    assert_int_equal(settle(&pace, 0, 0, 0, 10), 512);
+    m40_pace_init(&pace, 2, 4, 7e8);
+    assert_int_equal(settle(&pace, 0, 1, 1, 10), 4);
 }
 
 static void test_pace_measures_again(void **state)
@@ -579,7 +603,7 @@ static void test_pace_measures_again(void **state)
     uint32_t n;
 
     (void)state;
-    m40_pace_init(&pace, 2, 512);
+    m40_pace_init(&pace, 2, 512, 0);
     for (int i = 0; i < 1000; i++) {
         n = m40_pace_rows(&pace, 3);
         n_plain += n == 0;
@@ -599,7 +623,7 @@ static void test_pace_over_stairs(void **state)
     double worst = 0;
 
     (void)state;
-    m40_pace_init(&pace, 2, 512);
+    m40_pace_init(&pace, 2, 512, 0);
     for (int i = 0; i < 300; i++) {
         double ns = 1e7;
 
@@ -669,7 +693,7 @@ static void test_pace_of_a_card(void **state)
             struct m40_pace pace;
             struct drive first, then;
 
-            m40_pace_init(&pace, 2, 512);
+            m40_pace_init(&pace, 2, 512, 0);
             first = drive(&pace, n_answers, 60, stairs_ms, round ? 29 : 0);
             assert_true(first.n_over <= 4);
             then = drive(&pace, n_answers, 2000, stairs_ms, round ? 29 : 0);
@@ -689,7 +713,7 @@ static void test_pace_as_answers_come_and_go(void **state)
     uint32_t n_over = 0, n_mixed = 0;
 
     (void)state;
-    m40_pace_init(&pace, 2, 512);
+    m40_pace_init(&pace, 2, 512, 0);
     for (int i = 0; i < 400; i++) {
         struct drive d = drive(&pace, 1 + (uint32_t)(test_random(&random) % 12), 1 + (uint32_t)(test_random(&random) % 40), stairs_ms, 0);
 
@@ -714,6 +738,7 @@ int main(void)
         cmocka_unit_test(test_choices_share_their_prompt),
         cmocka_unit_test(test_at_random),
         cmocka_unit_test(test_pace_keeps_the_bound),
+        cmocka_unit_test(test_pace_of_prompts_alone),
         cmocka_unit_test(test_pace_measures_again),
         cmocka_unit_test(test_pace_over_stairs),
         cmocka_unit_test(test_pace_of_a_card),
