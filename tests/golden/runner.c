@@ -190,7 +190,13 @@ void runner_feed(struct runner *r, const struct sequence *sequences, uint32_t n_
     assert_non_null(logits);
     assert_true(n_sequences <= r->n_slots && n_sequences <= sizeof done / sizeof *done);
     for (fill_step(&rows, sequences, n_sequences, chunk, done); rows.n; fill_step(&rows, sequences, n_sequences, chunk, done)) {
-        struct m40_batch batch = {rows.n, rows.ids, rows.pos, rows.slot, rows.n_logits, rows.logit_rows, r->pages};
+        struct m40_batch batch = {.n_tokens = rows.n,
+                                  .ids = rows.ids,
+                                  .pos = rows.pos,
+                                  .slot = rows.slot,
+                                  .n_logits = rows.n_logits,
+                                  .logit_rows = rows.logit_rows,
+                                  .pages = r->pages};
 
         OK(m40_forward_step(r->forward, &batch, logits, &err));
         for (uint32_t i = 0; i < rows.n_logits; i++) {

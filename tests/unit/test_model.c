@@ -621,7 +621,7 @@ static void test_bad_limits(void **state)
 static void check_kv(m40llm_kv_type type, float *k_out)
 {
     static const int32_t same_ids[] = {3, 9, 3, 9}, two_pos[] = {0, 1, 0, 1}, two_slots[] = {0, 0, 1, 1};
-    const struct m40_batch batch = {4, same_ids, two_pos, two_slots, 0, NULL, pages};
+    const struct m40_batch batch = {.n_tokens = 4, .ids = same_ids, .pos = two_pos, .slot = two_slots, .pages = pages};
     struct m40_gguf *gguf = tiny_model_open(NULL, 0);
     struct m40_backend *be = open_backend(NULL);
     struct m40_forward_limits typed = limits;

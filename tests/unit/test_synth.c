@@ -89,7 +89,7 @@ static void check_forward(const struct m40_gguf *gguf)
     enum { N = 8, N_VOCAB = 512 };
     static const int32_t ids[N] = {256, 72, 101, 108, 108, 111, 300, 511}, pos[N] = {0, 1, 2, 3, 4, 5, 6, 7}, slot[N] = {0}, pages[1] = {0};
     const struct m40_forward_limits limits = {N, N, 1, 1, 1, M40LLM_KV_F16};
-    const struct m40_batch batch = {N, ids, pos, slot, N, pos, pages};
+    const struct m40_batch batch = {.n_tokens = N, .ids = ids, .pos = pos, .slot = slot, .n_logits = N, .logit_rows = pos, .pages = pages};
     m40llm_device_options options = M40LLM_DEVICE_OPTIONS_INIT;
     static float logits[N * N_VOCAB];
     struct m40_backend *backend;
