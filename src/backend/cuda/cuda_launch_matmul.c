@@ -18,6 +18,7 @@ static const uint32_t gemm_tiles[N_GEMMS] = {32, 64, 128}; /* tokens of a block 
 
 struct format_kernels {
     CUfunction matvec[N_MATVECS]; /* for at most 1 << i tokens */
+    CUfunction experts;           /* for pairs of a token and an expert */
     CUfunction gemm[N_GEMMS], embed;
     CUfunction prepare; /* of formats with scales */
     CUfunction dequant; /* with cuBLAS only */
@@ -61,6 +62,7 @@ m40llm_status m40_cuda_load_format(struct m40_cuda *c, const struct m40_format *
         snprintf(name, sizeof name, "gemm%u", gemm_tiles[i]);
         M40_TRY(find_kernel(c, format, name, &kernels->gemm[i], err));
     }
+    M40_TRY(find_kernel(c, format, "matvec_experts", &kernels->experts, err));
     M40_TRY(find_kernel(c, format, "embed", &kernels->embed, err));
     if (format->sub)
         M40_TRY(find_kernel(c, format, "prepare", &kernels->prepare, err));
@@ -384,7 +386,7 @@ static m40llm_status launch_pairs(struct m40_cuda *c, struct matmul_kernel_args 
     for (uint32_t first = 0; first < n_pairs; first += k->n_tokens) {
         k->first_pair = first;
         k->n_tokens = n_pairs - first < n_slice ? n_pairs - first : (uint32_t)n_slice;
-        M40_TRY(launch_stream(c, kernels_of(c, w)->matvec[0], k, w, 1, k->n_tokens, err));
+        M40_TRY(launch_stream(c, kernels_of(c, w)->experts, k, w, 1, k->n_tokens, err));
     }
 fail:
     return status;
@@ -452,7 +454,7 @@ m40llm_status m40_cuda_expert_matmul(struct m40_backend *be, const struct m40_ex
     M40_TRY(check_experts(c, args, err));
     k = kernel_args(c, &plain, 0, 0);
     k.n_rows = (uint32_t)(args->w->n_rows / args->n_experts);
-    k.is_gated = k.is_interleaved = args->is_gated;
+    k.is_gated = args->is_gated;
     k.act = args->act.act;
     k.act_alpha = args->act.alpha;
     k.act_limit = args->act.limit;

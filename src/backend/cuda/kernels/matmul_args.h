@@ -1,7 +1,7 @@
 /* What the kernels of matmul_<format>.cu take, and the sizes that host and kernels agree on. One module per weight format:
  *   matvec<T>_<format>   y for at most T tokens; T = 1, 2, 4: grid (spans of K, blocks that share the row tiles), MATVEC_GROUP_THREADS for each group of the span;
  *                        T = 8, 16: grid (row tiles / MATVEC_ROW_TILES, chunks / MATVEC_CHUNKS), a warp for each of the chunks
- *                        T = 1 with experts: grid z is pairs of token and expert, which read an expert's matrix each
+ *   matvec_experts_<format>  as matvec1; grid z: pairs of token and expert, which read an expert's matrix each
  *   gemm<T>_<format>     y for any number of tokens, in blocks of T = 32, 64, 128; grid: (row blocks, token blocks, groups of K or 1), GEMM_TEAMS_OF(T) teams of
  *                        GEMM_THREADS_OF(T)
  *                        With experts the token blocks are those of the plan, T at most, and the grid's z is 1; surplus blocks do nothing.
@@ -65,8 +65,7 @@ struct matmul_kernel_args {
     const float *norm_weight; /* [n_cols] or NULL; x is normalised first, as rms_norm does it */
     uint32_t is_gated;        /* n_rows / 2 rows of gate, a multiple of 32, and as many of up: y is act(gate, up), without residual; bias is gate's */
     /* matvec1 and gemm: */
-    uint32_t is_interleaved; /* gated: a row tile of gate, one of up, and so on; for gemm always */
-    uint32_t act;            /* gated: enum m40_act */
+    uint32_t act; /* gated: enum m40_act */
     float act_alpha, act_limit;
     const float *up_bias; /* gated: [n_rows / 2] where there is bias */
     const int32_t *

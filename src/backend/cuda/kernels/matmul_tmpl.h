@@ -177,11 +177,17 @@ M40_HD void matmul_store_gated(const struct matmul_kernel_args *args, uint32_t e
     args->y[token * n_rows + row] = m40_glu((enum m40_act)args->act, args->act_alpha, args->act_limit, gate, up);
 }
 
-#define MATVEC_T 1
+#define MATVEC_T       1
+#define MATVEC_EXPERTS 0
 #include "backend/cuda/kernels/matvec_tmpl.h"
-#define MATVEC_T 2
+#define MATVEC_T       1
+#define MATVEC_EXPERTS 1
 #include "backend/cuda/kernels/matvec_tmpl.h"
-#define MATVEC_T 4
+#define MATVEC_T       2
+#define MATVEC_EXPERTS 0
+#include "backend/cuda/kernels/matvec_tmpl.h"
+#define MATVEC_T       4
+#define MATVEC_EXPERTS 0
 #include "backend/cuda/kernels/matvec_tmpl.h"
 #define MATVEC_T 8
 #include "backend/cuda/kernels/matvec_wide_tmpl.h"

@@ -7,8 +7,14 @@
  *
  * x lies in shared memory as [column][token], so that one 128-bit load serves four multiply-adds whatever T is.
  *
- * With T = 1 the grid's z is pairs of a token and one of its experts, whose tiles the blocks then take. */
-#define MATVEC_NAME(name)             MATMUL_NAME(MATVEC_JOIN(name, MATVEC_T))
+ * With MATVEC_EXPERTS, for one token, it is matvec_experts_<format>: the grid's z is pairs of a token and one of its experts, whose tiles the blocks take. (A kernel of its own: where every mat-vec could
+ * have experts, one token of a dense model took up to 4 % longer.) */
+#if MATVEC_EXPERTS
+#define MATVEC_SUFFIX _experts
+#else
+#define MATVEC_SUFFIX MATVEC_T
+#endif
+#define MATVEC_NAME(name)             MATMUL_NAME(MATVEC_JOIN(name, MATVEC_SUFFIX))
 #define MATVEC_JOIN(name, t)          MATVEC_JOIN_EXPANDED(name, t)
 #define MATVEC_JOIN_EXPANDED(name, t) name##t
 
@@ -290,22 +296,23 @@ struct MATVEC_NAME(matvec_place) {
     uint32_t first, step, n_units;
     uint32_t first_group, n_groups; /* of the span */
     uint32_t n_chunks;              /* of a row */
-    uint32_t gate_step, up_tiles;   /* gated: row tiles from one of gate to the next, and from one of gate to its one of up; else 0 */
-    uint32_t n_unit_turns;          /* of a unit */
-    uint32_t expert;                /* whose rows they are; 0 where there are none */
-    int is_shared;                  /* other blocks have the other spans */
+    uint32_t gate_step,
+        up_tiles; /* gated: row tiles from one of gate to the next, and from one of gate to its one of up; else 0. Experts have them in turns */
+    uint32_t n_unit_turns; /* of a unit */
+    uint32_t expert;       /* whose rows they are; 0 where there are none */
+    int is_shared;         /* other blocks have the other spans */
 };
 
-/* Row of the partials of the block's t-th token: with T = 1 each block of the grid's z has one of its own. */
+/* Row of the partials of the block's t-th token. */
 M40_HD uint32_t MATVEC_NAME(matvec_token)(uint32_t t)
 {
-    return MATVEC_T == 1 ? simt_block_z() : t;
+    return MATVEC_EXPERTS ? simt_block_z() : t;
 }
 
 /* The same in y. */
 M40_HD uint32_t MATVEC_NAME(matvec_y_row)(const struct matmul_kernel_args *args, uint32_t t)
 {
-    return MATVEC_T == 1 ? args->first_pair + simt_block_z() : t;
+    return MATVEC_EXPERTS ? args->first_pair + simt_block_z() : t;
 }
 
 /* The block's tokens. */
@@ -341,6 +348,16 @@ M40_HD void MATVEC_NAME(matvec_tiles)(const struct matmul_kernel_args *args, con
     }
 }
 
+/* y of gate and up. Without experts it is silu(gate) * up. */
+M40_HD void MATVEC_NAME(matvec_store_gated)(const struct matmul_kernel_args *args, const struct MATVEC_NAME(matvec_place) * place, uint32_t t,
+                                            uint32_t row, float gate, float up)
+{
+    if (MATVEC_EXPERTS)
+        matmul_store_gated(args, place->expert, MATVEC_NAME(matvec_y_row)(args, t), row, gate, up);
+    else
+        args->y[row] = m40_swiglu(gate, up);
+}
+
 /* Adds the chunk sums of one turn: a group's go to the partials where K is shared, else all become y; those of gate wait in shared memory for those of up. The warps take turns. */
 M40_HD void MATVEC_NAME(matvec_add)(const struct matmul_kernel_args *args, const struct MATVEC_NAME(matvec_place) * place,
                                     struct MATVEC_NAME(matvec_shared) * shared, uint32_t turn)
@@ -374,8 +391,8 @@ M40_HD void MATVEC_NAME(matvec_add)(const struct matmul_kernel_args *args, const
         else if (turn % 2 == 0)
             shared->gate[simt_lane()] = total;
         else
-            matmul_store_gated(args, place->expert, MATVEC_NAME(matvec_y_row)(args, t),
-                               MATVEC_NAME(matvec_unit)(place, turn) * MATMUL_TILE + simt_lane(), shared->gate[simt_lane()], total);
+            MATVEC_NAME(matvec_store_gated)
+            (args, place, t, MATVEC_NAME(matvec_unit)(place, turn) * MATMUL_TILE + simt_lane(), shared->gate[simt_lane()], total);
     }
 }
 
@@ -410,8 +427,8 @@ M40_HD void MATVEC_NAME(matvec_meet)(struct MATVEC_NAME(matvec_shared) * shared,
                 continue;
             total = matmul_total(args, n_groups, token, row);
             if (place->gate_step)
-                matmul_store_gated(args, place->expert, MATVEC_NAME(matvec_y_row)(args, t), unit * MATMUL_TILE + simt_lane(), total,
-                                   matmul_total(args, n_groups, token, row + place->up_tiles * MATMUL_TILE));
+                MATVEC_NAME(matvec_store_gated)
+                (args, place, t, unit * MATMUL_TILE + simt_lane(), total, matmul_total(args, n_groups, token, row + place->up_tiles * MATMUL_TILE));
             else
                 matmul_store(args, place->expert, MATVEC_NAME(matvec_y_row)(args, t), row, total);
         }
@@ -424,7 +441,7 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_WA
     const uint32_t n_chunks = matmul_chunks(args.n_cols), n_groups = (n_chunks + MATMUL_GROUP - 1) / MATMUL_GROUP;
     const uint32_t n_span_groups = simt_block_dim() / SIMT_WARP / MATMUL_GROUP, span = n_span_groups ? n_span_groups : 1,
                    chunk_index = simt_block_x() * span * MATMUL_GROUP + simt_warp();
-    const uint32_t n_unit_turns = MATVEC_T == 1 && args.is_gated ? 2 : 1, gate_step = n_unit_turns == 1 ? 0u : args.is_interleaved ? 2u : 1u;
+    const uint32_t n_unit_turns = MATVEC_T == 1 && args.is_gated ? 2 : 1, gate_step = n_unit_turns == 1 ? 0u : MATVEC_EXPERTS ? 2u : 1u;
     const struct MATVEC_NAME(matvec_place) place = {
         .first = simt_block_y(),
         .step = simt_grid_y(),
@@ -435,7 +452,7 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_WA
         .gate_step = gate_step,
         .up_tiles = gate_step == 1 ? args.n_rows / 2 / MATMUL_TILE : gate_step / 2,
         .n_unit_turns = n_unit_turns,
-        .expert = MATVEC_T == 1 && args.expert_ids ? (uint32_t)args.expert_ids[args.first_pair + simt_block_z()] : 0,
+        .expert = MATVEC_EXPERTS ? (uint32_t)args.expert_ids[args.first_pair + simt_block_z()] : 0,
         .is_shared = simt_grid_x() > 1,
     };
     const uint32_t n_cols = matmul_chunk_cols(args.n_cols, chunk_index);
@@ -445,7 +462,7 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_WA
     struct matmul_kernel_args own = args; /* with the block's x */
     const uint8_t *tiles[MATVEC_R];
 
-    if (MATVEC_T == 1 && args.expert_ids)
+    if (MATVEC_EXPERTS)
         own.x = args.x + (uint64_t)(MATVEC_NAME(matvec_y_row)(&args, 0) / args.x_share) * args.n_cols;
     MATVEC_NAME(matvec_tiles)(&args, &place, 0, chunk_index, tiles);
     MATVEC_NAME(matvec_begin)(&rows, tiles);
@@ -487,6 +504,8 @@ MATMUL_KERNEL_RESIDENT(MATVEC_NAME(matvec), struct matmul_kernel_args, MATVEC_WA
 }
 
 #undef MATVEC_NAME
+#undef MATVEC_SUFFIX
+#undef MATVEC_EXPERTS
 #undef MATVEC_JOIN
 #undef MATVEC_JOIN_EXPANDED
 #undef MATVEC_STEP
