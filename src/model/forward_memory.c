@@ -6,7 +6,7 @@
 #include "base/mem.h"
 
 enum {
-    MAX_STEP_TOKENS = 1 << 16,
+    MAX_STEP_TOKENS = (1 << 16) - 1, /* a grid has no more rows */
     MAX_SLOTS = 1 << 16,
     MAX_CTX = 1 << 24,
 };
@@ -34,12 +34,12 @@ static uint32_t max_u32(uint32_t a, uint32_t b)
 /* Weights of the largest matrix, stacked or not. */
 static uint64_t largest_matrix(const struct m40_model_config *c)
 {
-    uint64_t qkv = (c->n_heads + 2 * (uint64_t)c->n_kv_heads) * c->head_dim, gate_up = 2 * (uint64_t)c->n_ff, rows = gate_up;
+    uint64_t qkv = (c->n_heads + 2 * (uint64_t)c->n_kv_heads) * c->head_dim, rows = 2 * (uint64_t)max_u32(c->n_ff, c->n_expert_ff);
 
     if (qkv > rows)
         rows = qkv;
-    if (c->n_vocab > rows)
-        rows = c->n_vocab;
+    if (max_u32(c->n_vocab, c->n_experts) > rows)
+        rows = max_u32(c->n_vocab, c->n_experts);
     return rows * c->n_embd;
 }
 

@@ -138,6 +138,8 @@ static m40llm_status read_scales(struct m40_config_reader *r)
     double score = 1.0 / sqrt((double)score_dim), score_cap = r->arch->attn_softcap,
            logit_cap = r->arch->logit_softcap; /* exactly rounded operations */
 
+    M40_FAIL_IF(score_dim == 0, M40LLM_BAD_MODEL, "%s.embedding_length is %u, less than attention.head_count, which is %u", c->architecture,
+                c->n_embd, c->n_heads);
     M40_TRY(m40_config_f64(r, "attention.layer_norm_rms_epsilon", false, 1e-30, 1.0, &eps));
     M40_TRY(m40_config_f64(r, "attention.scale", true, 1e-6, 1e6, &score));
     M40_TRY(m40_config_f64(r, "attn_logit_softcapping", true, 0, 1e6, &score_cap));

@@ -107,7 +107,10 @@ static m40llm_status read_scaling(struct m40_config_reader *r)
                     "%s \"%s\" is not supported (known: none, linear, yarn, longrope)%s", key, text,
                     !strcmp(text, "dynamic") ? ": with dynamic NTK, what the cache holds would have to change as a sequence grows" : "");
     M40_FAIL_IF(!strcmp(text, "longrope") && !rope->long_divisors, M40LLM_BAD_MODEL, "tensor rope_factors_long.weight is missing");
-    rope->magnitude *= attn_factor;
+    if (!strcmp(text, "yarn") && m40_config_find(r, "rope.scaling.attn_factor")) /* instead of the formula, as in the original */
+        rope->magnitude = attn_factor;
+    else
+        rope->magnitude *= attn_factor;
 fail:
     return status;
 }
@@ -143,7 +146,8 @@ m40llm_status m40_config_read_rope(struct m40_config_reader *r)
     M40_TRY(read_scaling(r));
     M40_TRY(read_temperature(r));
     local_base = r->arch->has_unscaled_local_rope ? c->rope.base : local_base;
-    M40_TRY(m40_config_f64(r, "rope.freq_base_swa", true, 1.0, 1e15, &local_base));
+    if (local_base > 0)
+        M40_TRY(m40_config_f64(r, "rope.freq_base_swa", true, 1.0, 1e15, &local_base));
     c->has_local_rope = local_base > 0 && c->window > 0;
     if (c->has_local_rope) /* without any scaling */
         c->local_rope = (struct m40_rope){.n_rot = c->rope.n_rot, .base = local_base, .factor = 1.0, .magnitude = 1.0};

@@ -15,8 +15,10 @@ enum { M40_CUDA_STAGE_BYTES = 4 << 20 }; /* most that one piece of staged data m
 enum { M40_CUDA_N_STAGES = 4 };          /* pieces of the ring */
 enum { M40_CUDA_READ_BYTES = 1 << 20 };  /* pinned memory that reads pass through, at first; reserve() makes it as large as the workload says */
 enum { M40_CUDA_READ_MAX_BYTES = 64 << 20 };
-enum { M40_CUDA_N_COUNTERS = 8192 }; /* of scratch.counters */
-enum { M40_CUDA_N_STEPS = 64 };      /* recorded steps that are kept */
+enum {
+    M40_CUDA_N_COUNTERS = 32768
+};                              /* of scratch.counters: row tiles of the largest matrix that is shared, a vocabulary or all experts of gpt-oss-120b */
+enum { M40_CUDA_N_STEPS = 64 }; /* recorded steps that are kept */
 enum {
     M40_CUDA_SMALL_TOKENS = 16
 }; /* for so many tokens a matmul can always share K among blocks through scratch.partials; for more where it fits */
