@@ -406,7 +406,8 @@ typedef struct m40llm_engine_options {
     float step_growth;    /* by what factor prompts may lengthen the steps of answers that are being generated, above 1; 0: 2 */
     int no_prefix_cache;  /* pages of earlier prompts and answers are not looked for */
     m40llm_prefill prefill;
-    /* About how long a step with prompts alone may take, by fewer of their tokens at once: nothing is cancelled or begun during a step. 0: as long as n_chunk tokens take. */
+    /* About how long a step with prompts alone may take, by fewer of their tokens at once: nothing is cancelled or begun during a step. 0: as long as n_chunk tokens take. Prompts on a stream of their own
+     * always go on by n_chunk. */
     uint32_t longest_step_ms;
 } m40llm_engine_options;
 #define M40LLM_ENGINE_OPTIONS_INIT {.struct_size = sizeof(m40llm_engine_options)}

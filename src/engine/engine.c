@@ -222,7 +222,7 @@ static bool wait_for_work(struct m40_engine *e, struct m40_request **submitted)
     bool is_closing;
 
     pthread_mutex_lock(&e->lock);
-    while (!e->is_closing && (e->n_pauses > 0 || (!e->inbox && !e->active))) {
+    while (!e->is_closing && (e->n_pauses > 0 || (!e->inbox && !e->active && !e->ending))) {
         if (e->is_lane_busy) { /* it must stand still, too */
             pthread_mutex_unlock(&e->lock);
             m40_engine_settle(e, true);
@@ -263,19 +263,28 @@ static void start_requests(struct m40_engine *e, struct m40_request *submitted)
 }
 
 /* is_new: there are requests that may have been cancelled before they were seen. */
+static bool is_cancelled(struct m40_engine *e, const struct m40_request *r)
+{
+    return atomic_load(&e->places[r->id % M40_ID_PLACES].cancel_id) == r->id;
+}
+
 static void end_cancelled(struct m40_engine *e, bool all, bool is_new)
 {
     struct m40_request *next;
     uint64_t n_cancels = atomic_load(&e->n_cancels);
+    bool is_any = all;
 
     if (!all && !is_new && n_cancels == e->n_cancels_seen)
         return;
     e->n_cancels_seen = n_cancels;
+    for (struct m40_request *r = e->active; r && !is_any; r = r->next)
+        is_any = is_cancelled(e, r);
+    if (!is_any)
+        return;
     m40_engine_settle(e, true);
-
     for (struct m40_request *r = e->active; r; r = next) {
         next = r->next;
-        if (all || atomic_load(&e->places[r->id % M40_ID_PLACES].cancel_id) == r->id)
+        if (all || is_cancelled(e, r))
             m40_engine_end_request(e, r, M40LLM_FINISH_CANCELLED);
     }
 }

@@ -222,6 +222,8 @@ size_t m40_tokenizer_n_vocab(const struct m40_tokenizer *t)
 
 size_t m40_tokenizer_most_bytes(const struct m40_tokenizer *t)
 {
+    if (t->takes_spaces)
+        return SIZE_MAX;
     return t->vocab.longest_bytes > 4 ? t->vocab.longest_bytes : 4; /* the unknown token's are a character's */
 }
 

@@ -13,7 +13,7 @@ m40llm_status m40_tokenizer_open(struct m40_tokenizer **out, const struct m40_gg
 void m40_tokenizer_close(struct m40_tokenizer **tokenizer);
 
 size_t m40_tokenizer_n_vocab(const struct m40_tokenizer *t);
-/* Bytes of a text that one token stands for at most. */
+/* Bytes of a text that one token stands for at most; SIZE_MAX where there is no bound: special tokens may take the white space behind them. */
 size_t m40_tokenizer_most_bytes(const struct m40_tokenizer *t);
 int32_t m40_tokenizer_bos(const struct m40_tokenizer *t); /* -1: none */
 int32_t m40_tokenizer_eos(const struct m40_tokenizer *t);
