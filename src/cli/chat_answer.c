@@ -55,19 +55,14 @@ m40llm_status chat_render_prompt(const struct chat *chat, char **prompt, size_t 
     return status;
 }
 
-static bool ends_with_think(const char *text, size_t n_bytes)
-{
-    while (n_bytes > 0 && (text[n_bytes - 1] == '\n' || text[n_bytes - 1] == ' '))
-        n_bytes--;
-    return n_bytes >= 7 && memcmp(text + n_bytes - 7, "<think>", 7) == 0;
-}
-
 /* The text goes on: shows what is certain, and keeps it. */
-static bool take_text(const struct chat *chat, struct thinking *thinking, const char *text, size_t n_bytes, bool end, struct chat_answer *out)
+static bool take_text(const struct chat *chat, struct thinking *thinking, const m40llm_event *event, struct chat_answer *out)
 {
     size_t n_thought = out->thought.n_bytes, n_text = out->text.n_bytes;
+    const char *text = event->text ? event->text : "";
 
-    if (!thinking_push(thinking, text, n_bytes, end, &out->thought, &out->text))
+    if (event->type == M40LLM_EVENT_TOKEN ? !thinking_push_token(thinking, event->token, text, event->n_text, &out->thought, &out->text)
+                                          : !thinking_push(thinking, text, event->n_text, event->type == M40LLM_EVENT_END, &out->thought, &out->text))
         return false;
     if (out->thought.n_bytes > n_thought && !chat->sink.text(chat->sink.user, true, out->thought.data + n_thought, out->thought.n_bytes - n_thought))
         return false;
@@ -90,8 +85,7 @@ static m40llm_status follow(struct chat *chat, uint64_t id, size_t n_prompt, str
         if (event.text)
             ok =
                 chat_tokens_add(&chat->tokens, event.type == M40LLM_EVENT_TOKEN ? event.token : -1, (struct m40_str){event.text, event.n_text}) && ok;
-        if (ok && (event.text || event.type == M40LLM_EVENT_END) &&
-            !(ok = take_text(chat, thinking, event.text ? event.text : "", event.n_text, event.type == M40LLM_EVENT_END, out)))
+        if (ok && event.type != M40LLM_EVENT_PREFILL && !(ok = take_text(chat, thinking, &event, out)))
             m40llm_cancel(engine, id);
     }
     return m40llm_wait(engine, id, &out->result, err);
@@ -103,6 +97,7 @@ m40llm_status chat_answer(struct chat *chat, uint64_t seed, struct chat_answer *
     const uint32_t n_max = chat->settings.has_n && chat->settings.n ? chat->settings.n : chat->session->engine_info.n_ctx;
     m40llm_request_options options = cli_request_options(&chat->settings, seed, n_max);
     struct chat_tokens *tokens = &chat->tokens;
+    struct thinking_markers markers = {0};
     struct thinking thinking = {0};
     size_t n_bytes = 0;
     uint64_t id;
@@ -110,15 +105,18 @@ m40llm_status chat_answer(struct chat *chat, uint64_t seed, struct chat_answer *
     m40llm_status status = chat_render_prompt(chat, &prompt, &n_bytes, err);
 
     *out = (struct chat_answer){.result = M40LLM_RESULT_INIT, .seed = seed};
-    if (status == M40LLM_OK) {
-        thinking.state = ends_with_think(prompt, n_bytes) ? THINKING_YES : THINKING_MAYBE;
+    if (status == M40LLM_OK)
         status = chat_tokens_prompt(tokens, chat->session->tokenizer, (struct m40_str){prompt, n_bytes}, err);
-    }
     m40llm_free(prompt);
+    thinking_markers_init(&markers, chat->session->tokenizer);
+    if (status == M40LLM_OK && !thinking_begin(&thinking, &markers, tokens->ids, tokens->n_ids))
+        status = no_memory(err);
     if (status == M40LLM_OK)
         status = m40llm_submit(engine, tokens->ids, tokens->n_ids, &options, &id, err);
-    if (status != M40LLM_OK)
+    if (status != M40LLM_OK) {
+        m40_buf_free(&thinking.held);
         return status;
+    }
     cli_set_request(engine, id);
     status = follow(chat, id, tokens->n_ids, &thinking, out, err);
     cli_set_request(NULL, 0);
