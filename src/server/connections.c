@@ -1,6 +1,6 @@
 /* Connections: one whose client sends a request's head or body a byte at a time looks alive to libmicrohttpd, and would hold one of the few for ever. So each has
  * a time by which what is awaited of it must be there. And where a client sends the end of its side together with the last of half a request, libmicrohttpd may
- * not hear of that end (it waits for edges, and reads once): nothing more can come, and it need not be awaited. */
+ * not hear of that end: nothing more can come, and it need not be awaited. */
 #define _GNU_SOURCE /* POLLRDHUP */
 #include "server_internal.h"
 

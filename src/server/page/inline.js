@@ -6,7 +6,7 @@ const MAX_CODE_SPAN = 10000;   /* characters that are searched for the end of `c
 const ORDINARY = /(?:[^\\`*_~[!<\nh]|h(?!ttps?:\/\/)){1,1000}/y;
 const PUNCTUATION = /[!-/:-@[-`{-~]/;
 const WORD = /[\p{L}\p{N}]/u;
-const TARGET = /\(\s*(<[^<>\n]*>|[^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)*)(?:\s+"[^"\n]*"|\s+'[^'\n]*')?\s*\)/y;
+const TARGET = /\(\s{0,100}(<[^<>\n]*>|[^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)*)(?:\s{1,100}"[^"\n]*"|\s{1,100}'[^'\n]*')?\s{0,100}\)/y;
 const BARE_URL = /https?:\/\/[^\s<>"`]{1,2000}/y;
 const AUTOLINK = /<((?:https?:\/\/|mailto:)[^\s<>]+)>/y;
 

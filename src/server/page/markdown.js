@@ -2,10 +2,10 @@
  * their lines; drawMarkdown() makes elements of those that changed, for an answer grows at its end. */
 
 const MAX_NESTING = 8;
-const FENCE = /^ {0,3}(`{3,}|~{3,})[ \t]*([^`]*)$/;
+const FENCE = /^ {0,3}(`{3,}|~{3,})[ \t]{0,1000}([^`]*)$/;
 const HEADING = /^ {0,3}(#{1,6})(?:[ \t](.*))?$/;
 const QUOTE = /^ {0,3}> ?/;
-const ITEM = /^([ \t]*)([-*+]|\d{1,9}[.)])(?:[ \t]+(.*))?$/;
+const ITEM = /^([ \t]*)([-*+]|\d{1,9}[.)])(?:[ \t]{1,1000}([^\n]*))?$/;
 
 function isBlank(line) {
     return line.trim() === "";
