@@ -4,7 +4,6 @@ import base64
 import math
 import struct
 import tempfile
-from unittest import SkipTest
 
 from client import Server, run
 
