@@ -38,13 +38,14 @@ esac
 
 seeds=1
 san_seeds=1
-[ "$mode" = full ] && seeds='1 2 3 4' && san_seeds='1 2 3'
+whole=' --thin' # emulated models: two plans each
+[ "$mode" = full ] && seeds='1 2 3 4' && san_seeds='1 2 3' && whole=
 
 if [ "$mode" != device ]; then
     for seed in $seeds; do
         echo "parity-emu-seed$seed 400 $emu M40LLM_EMU_SEED=$seed $build/tests/m40-parity --backend cuda"
         echo "parity-cublas-emu-seed$seed 400 M40LLM_CUDA_LIB=$build/libcuda-emu-test.so M40LLM_EMU_SEED=$seed M40LLM_ENABLE_CUBLAS=1 M40LLM_CUBLAS_LIB=$build/libcublas-fake.so $build/tests/m40-parity --backend cuda --test 'matmul ' --thin"
-        echo "golden-emu-seed$seed 400 $emu M40LLM_EMU_SEED=$seed M40LLM_TEST_DEVICE=cuda $build/tests/test_golden"
+        echo "golden-emu-seed$seed 400 $emu M40LLM_EMU_SEED=$seed M40LLM_TEST_DEVICE=cuda $build/tests/test_golden$whole"
     done
     if [ -d "$san" ]; then
         for seed in $san_seeds; do

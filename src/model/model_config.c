@@ -132,6 +132,7 @@ static m40llm_status read_multiplier(struct m40_config_reader *r, const char *ke
 static m40llm_status read_scales(struct m40_config_reader *r)
 {
     m40llm_status status = M40LLM_OK;
+    m40llm_error *err = r->err;
     struct m40_model_config *c = r->config;
     uint32_t score_dim = r->arch->wide_layers == c->n_layers ? c->n_embd / c->n_heads : c->head_dim;
     double embedding = r->arch->scales_embedding ? sqrt((double)c->n_embd) : 1.0, residual = 1.0, logit_divisor = 1.0, eps;
