@@ -4,15 +4,21 @@
 #include "line.h"
 #include "terminal.h"
 
+#include <errno.h>
 #include <histedit.h>
 #include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <wchar.h>
 
-enum { MAX_PASTE = 1 << 20 }; /* characters */
+enum {
+    MAX_PASTE = 1 << 20, /* characters */
+    LOOK_MS = 100,       /* a signal that comes just before a wait for a key is seen after it */
+};
 
 struct line_reader {
     EditLine *editor;
@@ -21,6 +27,7 @@ struct line_reader {
     const char *const *words;
     FILE *screen; /* where what is typed shows */
     char *text;
+    mbstate_t decoder;
     bool is_cancelled, says_paste;
     size_t n_dropped; /* bytes of the line that was cancelled */
 };
@@ -36,6 +43,38 @@ static struct line_reader *reader_of(EditLine *editor)
 static char *show_prompt(EditLine *editor)
 {
     return (char *)(uintptr_t)reader_of(editor)->prompt;
+}
+
+/* The next character for libedit: 1; 0 at the end, which SIGTERM is, too; -1. */
+static int next_character(EditLine *editor, wchar_t *out)
+{
+    struct line_reader *reader = reader_of(editor);
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+
+    for (;;) {
+        char byte;
+        size_t n;
+        int n_ready = poll(&input, 1, LOOK_MS);
+
+        if (cli_interrupted())
+            return 0;
+        if (n_ready < 0 && errno == EINTR)
+            el_set(editor, EL_REFRESH); /* the window's size, or back from a stop */
+        else if (n_ready < 0)
+            return -1;
+        if (n_ready <= 0)
+            continue;
+        if (read(STDIN_FILENO, &byte, 1) != 1)
+            return 0;
+        n = mbrtowc(out, &byte, 1, &reader->decoder);
+        if (n == (size_t)-1) { /* not UTF-8 */
+            memset(&reader->decoder, 0, sizeof reader->decoder);
+            *out = L'?';
+            return 1;
+        }
+        if (n != (size_t)-2)
+            return 1;
+    }
 }
 
 /* ---- keys ---- */
@@ -210,6 +249,7 @@ struct line_reader *line_open(const char *history_path, const char *const *words
     el_set(reader->editor, EL_EDITOR, "emacs");
     el_set(reader->editor, EL_SIGNAL, 1); /* changes of the window's size */
     el_set(reader->editor, EL_PROMPT, show_prompt);
+    el_wset(reader->editor, EL_GETCFN, next_character);
     el_source(reader->editor, NULL);
     set_keys(reader->editor);
     return reader;
@@ -239,6 +279,8 @@ enum line_result line_read(struct line_reader *reader, const char *prompt, const
     if (reader->says_paste)
         fputs("\033[?2004h", reader->screen);
     fflush(reader->screen);
+    if (cli_take_idle_interrupt()) /* it came before Ctrl-C became a key */
+        el_push(reader->editor, "\003");
     got = el_gets(reader->editor, &n);
     if (reader->says_paste)
         fputs("\033[?2004l", reader->screen);

@@ -45,8 +45,9 @@ void cli_progress_end(void)
 }
 
 static volatile sig_atomic_t interrupted;
-static volatile sig_atomic_t keeps_running; /* SIGINT ends requests, not the program */
-static volatile sig_atomic_t n_interrupts;  /* of the request */
+static volatile sig_atomic_t keeps_running;  /* SIGINT ends requests, not the program */
+static volatile sig_atomic_t n_interrupts;   /* of the request */
+static volatile sig_atomic_t idle_interrupt; /* a SIGINT came when there was none */
 static m40llm_engine *volatile request_engine;
 static volatile uint64_t request_id;
 static volatile sig_atomic_t echo_is_off;
@@ -61,6 +62,7 @@ static void on_interrupt(int signal_number)
     if (engine)
         m40llm_cancel(engine, request_id);
     if (keeps_running && signal_number == SIGINT) {
+        idle_interrupt = !engine;
         if (!engine || ++n_interrupts < PATIENCE)
             return;
         cli_echo(true); /* tcsetattr may be called here */
@@ -134,6 +136,14 @@ size_t cli_printable(char *text, size_t n_bytes)
             text[n++] = (char)byte;
     }
     return n;
+}
+
+bool cli_take_idle_interrupt(void)
+{
+    bool was = idle_interrupt != 0;
+
+    idle_interrupt = 0;
+    return was;
 }
 
 bool cli_interrupted(void)

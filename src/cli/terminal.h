@@ -15,6 +15,8 @@ void cli_progress_end(void);
 /* From now on the first Ctrl-C (or SIGTERM) sets the flag below and cancels the request given; the second ends the program. */
 void cli_catch_interrupt(void);
 bool cli_interrupted(void);
+/* Whether SIGINT has come since this was asked last, when no request was given (cli_catch_interrupt_of_requests ignores it otherwise). */
+bool cli_take_idle_interrupt(void);
 /* For a chat, instead: Ctrl-C cancels the request given and sets no flag; the third during one request ends the program, should the device hang. SIGTERM as above. */
 void cli_catch_interrupt_of_requests(void);
 /* Whether a read of standard input ends (EINTR) at a signal. */
