@@ -11,7 +11,7 @@ enum {
     MIN_PLAN_TOKENS = M40_CUDA_SMALL_TOKENS + 1 /* fewer are recorded steps, for few of which a plan pays */
 };
 
-/* Clocks that a tile of 32 rows x 256 columns takes by matvec1, gemm32 and gemm64: from those in cuda_launch_matmul.c. */
+/* Clocks that a tile of 32 rows x 256 columns takes by matvec_experts, gemm32 and gemm64: from those in cuda_launch_matmul.c. */
 enum { PAIR_CLOCKS = 293, SMALL_CLOCKS = 3990, LARGE_CLOCKS = 5860, SMALL = 32, LARGE = 64 };
 
 static uint64_t max_u64(uint64_t a, uint64_t b)

@@ -61,19 +61,20 @@ struct matmul_kernel_args {
     uint32_t n_rows, n_cols;
     uint32_t n_tokens;
     float norm_eps;
-    /* matvec1 only: */
+    /* matvec1 (norm_weight, is_gated), matvec_experts and gemm (is_gated): */
     const float *norm_weight; /* [n_cols] or NULL; x is normalised first, as rms_norm does it */
-    uint32_t is_gated;        /* n_rows / 2 rows of gate, a multiple of 32, and as many of up: y is act(gate, up), without residual; bias is gate's */
-    /* matvec1 and gemm: */
+    uint32_t
+        is_gated; /* n_rows / 2 rows of gate, a multiple of 32, and as many of up: y is silu(gate) * up, or with experts act(gate, up), whose bias is gate's; without residual */
+    /* matvec_experts and gemm: */
     uint32_t act; /* gated: enum m40_act */
     float act_alpha, act_limit;
     const float *up_bias; /* gated: [n_rows / 2] where there is bias */
     const int32_t *
-        expert_ids; /* matvec1: [pairs] or NULL: no experts. Those of n_rows rows each, a multiple of 32, lie on top of each other, and so do bias and up_bias */
+        expert_ids; /* matvec_experts: [pairs]. Experts of n_rows rows each, a multiple of 32, lie on top of each other, and so do bias and up_bias */
     const struct expert_tile *plan_tiles; /* gemm: or NULL: no experts */
     const uint32_t *plan_n_tiles;         /* [1] */
     const uint32_t *plan_pairs;           /* of tile i: from plan_tiles[i].first on */
-    uint32_t first_pair;                  /* of matvec1's grid; n_tokens: its pairs */
+    uint32_t first_pair;                  /* of matvec_experts' grid; n_tokens: its pairs */
     uint32_t x_share;                     /* pairs that have one row of x: y's row is the pair, x's is pair / x_share */
 };
 
